@@ -1,0 +1,1 @@
+//! Who is listening: accept, shards, sessions and the three protocols.

@@ -1,0 +1,247 @@
+//! What is meant: typed values with units, every one already checked. Made only by [`super::load`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a command of the gateway needs to know. Sections are those of the TOML file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub kafka: KafkaConfig,
+    pub schema: SchemaConfig,
+    pub server: ServerConfig,
+    pub admin: AdminConfig,
+    pub client: ClientConfig,
+    pub log: LogConfig,
+    pub fanout: FanoutConfig,
+    pub dlq: DlqConfig,
+    pub lag: LagConfig,
+    pub shutdown: ShutdownConfig,
+    pub logging: LoggingConfig,
+}
+
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// `host:port`, comma separated, at least one.
+    pub brokers: String,
+    pub topic: String,
+    pub group_id: String,
+    pub assignment: Assignment,
+    /// Where a partition without a commit begins. librdkafka's own setting is always `error`.
+    pub auto_offset_reset: OffsetReset,
+    pub on_decode_error: OnDecodeError,
+    pub security: SecurityConfig,
+    pub broker_address_family: AddressFamily,
+    /// Total of all partition queues; the share of one partition is this divided by their number.
+    pub queue_bytes: u64,
+    /// How long a broker may hold an empty fetch. Real Kafka answers at once when data arrives; the mock does not.
+    pub fetch_max_wait: Duration,
+    pub session_timeout: Duration,
+    pub commit_interval: Duration,
+    /// How often topic metadata and identity are looked at. Upper bound 30 s.
+    pub discovery_interval: Duration,
+    /// More partitions than this are refused: memory is summed for this many.
+    pub partitions_max: u32,
+    /// Largest record value, in bytes, inclusive; also the limit of what a value may decompress to.
+    pub payload_max_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Assignment {
+    /// Every host reads every partition, without group membership.
+    All,
+    /// Hosts of one group share the partitions.
+    Group,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OffsetReset {
+    Earliest,
+    Latest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnDecodeError {
+    /// Dead-letter the record and go on.
+    Skip,
+    /// Stop that partition alone at that record, and stay there after a restart.
+    Pause,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressFamily {
+    Any,
+    V4,
+    V6,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SecurityProtocol {
+    Plaintext,
+    Ssl,
+    SaslPlaintext,
+    SaslSsl,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+    OauthBearer,
+}
+
+/// A value that is never printed: `Debug` shows `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct SecurityConfig {
+    pub protocol: SecurityProtocol,
+    /// Present exactly when the protocol is one of the SASL ones.
+    pub sasl_mechanism: Option<SaslMechanism>,
+    /// Both or neither; required by PLAIN and SCRAM.
+    pub sasl_username: Option<String>,
+    pub sasl_password: Option<Secret>,
+    /// OAUTHBEARER with unsecured JWS (`librdkafka sasl.oauthbearer.config`), for tests and development.
+    pub sasl_oauthbearer_config: Option<Secret>,
+    pub ssl_ca_location: Option<PathBuf>,
+    /// Both or neither.
+    pub ssl_certificate_location: Option<PathBuf>,
+    pub ssl_key_location: Option<PathBuf>,
+    pub ssl_key_password: Option<Secret>,
+    /// False is `none`: the broker's name is not checked against its certificate.
+    pub ssl_verify_hostname: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SchemaPolicy {
+    /// Versions above ours are forwarded and counted.
+    Forward,
+    /// Any version but ours is dead-lettered.
+    Exact,
+}
+
+#[derive(Clone, Debug)]
+pub struct SchemaConfig {
+    pub policy: SchemaPolicy,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub host: IpAddr,
+    /// 0 lets the system choose (tests); the chosen port is printed.
+    pub port: u16,
+    pub allow_unauthenticated: bool,
+    pub max_connections: u32,
+    pub max_connections_per_ip: u32,
+    pub trusted_proxy_ips: Vec<IpAddr>,
+    /// Threads that own clients.
+    pub shards: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlowPolicy {
+    /// Told the exact ranges, jumps ahead.
+    Gap,
+    /// Closed with `fell_behind`.
+    Close,
+}
+
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub slow_policy: SlowPolicy,
+    /// A client that accepts no byte for this long while bytes wait is closed.
+    pub stall_timeout: Duration,
+    pub ping_interval: Duration,
+    /// No sign of life from the client for this long, while nothing waits to be sent, closes it.
+    pub idle_timeout: Duration,
+    pub handshake_timeout: Duration,
+    /// Largest request head.
+    pub head_max_bytes: u32,
+    /// Largest message that a client may send, fragments joined.
+    pub message_max_bytes: u32,
+    /// How long sending waits for a first frame of a client; never skips anything.
+    pub resume_grace: Duration,
+    pub resume_partitions_max: u32,
+    pub resume_threads_max: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Bound on live chunk and form bytes in the process.
+    pub max_bytes: u64,
+    pub max_age: Duration,
+    /// How much of the log a restart fills again.
+    pub warm_bytes: u64,
+    pub warm_age: Duration,
+    /// A chunk is closed when it is this large or holds one larger record.
+    pub chunk_bytes: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct FanoutConfig {
+    /// How long a busy shard may gather before a pass; 0 = never gather.
+    pub flush: Duration,
+    /// Budget for the rest of the frame (and the partial batches) that slow clients are in the middle of.
+    pub mid_frame_max_bytes: u64,
+    /// Budget for what clients have sent and not finished.
+    pub inbound_max_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DlqMode {
+    /// A dead letter that cannot be written is counted as lost; the commit goes on.
+    FailOpen,
+    /// The commit waits until every dead letter below it is acknowledged.
+    FailClosed,
+}
+
+#[derive(Clone, Debug)]
+pub struct DlqConfig {
+    pub topic: String,
+    pub mode: DlqMode,
+    /// Raw bytes of a value kept in the envelope; the rest is cut, with a note.
+    pub value_max_bytes: u32,
+    pub queue_max_bytes: u64,
+    /// Unacknowledged dead letters per partition.
+    pub ledger_max: u32,
+    pub send_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct LagConfig {
+    pub check_interval: Duration,
+    /// A partition that should move and does not for this long is re-assigned.
+    pub stall_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct ShutdownConfig {
+    /// One deadline for everything between the signal and the exit.
+    pub deadline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct LoggingConfig {
+    /// A `tracing` filter, e.g. `info` or `info,dashstream::kafka=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    Text,
+    Json,
+}

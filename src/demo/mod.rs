@@ -1,0 +1,1 @@
+//! An embedded broker and a generator of believable agent runs.

@@ -1,0 +1,1 @@
+//! Wiring of channels, threads, supervision and shutdown.

@@ -1,0 +1,1 @@
+//! How far behind Kafka we are, and whether a partition is stuck.

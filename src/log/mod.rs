@@ -1,0 +1,1 @@
+//! Chunk, ring, position, forms: the one structure for live, resume and replay.

@@ -1,0 +1,1 @@
+//! Bytes to events and nothing else: payload framing, protobuf types, bounded decoding.
