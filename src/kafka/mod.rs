@@ -2,5 +2,8 @@
 //!
 //! Deliberately absent: what a record means (`partition`), and who listens (`broadcast`).
 
+pub mod headers;
 pub mod host;
+#[cfg(test)]
+pub(crate) mod mock;
 pub mod queue;
