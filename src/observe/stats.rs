@@ -144,6 +144,8 @@ impl WorkerState {
 #[derive(Debug, Default)]
 pub struct PartitionStats {
     state: AtomicU64,
+    /// Odd while [`PartitionStats::flush`] runs, so that a reader sees either all of a batch or nothing of it.
+    books: AtomicU64,
     /// Monotonic ms of the worker's last turn.
     pub heartbeat_ms: Gauge,
     /// The next offset that the worker will read: everything below it has a disposition.
@@ -213,6 +215,82 @@ impl PartitionStats {
         let index = self.state.load(Ordering::Acquire) as usize;
         WorkerState::ALL.get(index).copied().unwrap_or(WorkerState::Stopped)
     }
+
+    /// The worker adds the numbers of a batch inside `write`: consumed and its dispositions together, so that nobody
+    /// sees books that do not balance only because they were half written. One writer.
+    pub fn flush(&self, write: impl FnOnce(&Self)) {
+        self.books.fetch_add(1, Ordering::AcqRel);
+        write(self);
+        self.books.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What `read` returns, read while no flush ran; None if every try met one.
+    pub fn settled<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
+        for _ in 0..64 {
+            let before = self.books.load(Ordering::Acquire);
+            if before % 2 == 0 {
+                let value = read(self);
+                std::sync::atomic::fence(Ordering::Acquire);
+                if self.books.load(Ordering::Acquire) == before {
+                    return Some(value);
+                }
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    /// Nothing is known any more of a partition that is not ours. Counters stay: they only go up.
+    fn forget(&self) {
+        self.set_state(WorkerState::Stopped);
+        self.ledger_open.set(0);
+        for gauge in [
+            &self.next,
+            &self.commit_watermark,
+            &self.warm_from,
+            &self.committed,
+            &self.last_record_timestamp_ms,
+            &self.paused_at,
+            &self.paused_reason,
+            &self.low_watermark,
+            &self.high_watermark,
+            &self.last_stable,
+            &self.lag_records,
+            &self.lag_ms,
+            &self.catch_up_to,
+            &self.warm_until,
+        ] {
+            gauge.set(None);
+        }
+    }
+}
+
+/// How bad it is that a client fell behind: the predecessor's `severity`, by the records lost at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl Severity {
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    pub fn of(records: u64) -> Self {
+        match records {
+            0..10 => Self::Info,
+            10..100 => Self::Warning,
+            _ => Self::Critical,
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One shard. Written by that shard.
@@ -230,10 +308,15 @@ pub struct ShardStats {
     pub vanished: Counter,
     /// Closes that the client could not take by the deadline.
     pub aborted: Counter,
-    pub lag_events: Counter,
+    /// Times that a client fell off the tail, and the records that it lost by it: see [`ShardStats::fell_behind`].
+    pub lag_events: [Counter; Severity::ALL.len()],
+    pub lag_records: [Counter; Severity::ALL.len()],
     pub resumes: [Counter; ResumeMode::ALL.len()],
     pub answers: [Counter; Answer::ALL.len()],
     pub replayed_records: [Counter; ResumeMode::ALL.len()],
+    /// Gaps told as the answer to a resume, and the records in them.
+    pub replay_gaps: [Counter; ResumeMode::ALL.len()],
+    pub replay_gap_records: [Counter; ResumeMode::ALL.len()],
     pub control_oversized: Counter,
     pub control_parse_failures: Counter,
     pub refused_frames: Counter,
@@ -244,6 +327,21 @@ pub struct ShardStats {
     pub log_oldest_at_ms: MaybeGauge,
     pub mid_frame_bytes: Gauge,
     pub inbound_bytes: Gauge,
+}
+
+impl ShardStats {
+    /// A live client lost `records` at once because it was slower than the log moved on.
+    pub fn fell_behind(&self, records: u64) {
+        let severity = Severity::of(records) as usize;
+        self.lag_events[severity].add(1);
+        self.lag_records[severity].add(records);
+    }
+
+    /// The answer to a resume named a gap of `records`.
+    pub fn replay_gap(&self, mode: ResumeMode, records: u64) {
+        self.replay_gaps[mode as usize].add(1);
+        self.replay_gap_records[mode as usize].add(records);
+    }
 }
 
 /// What a client speaks.
@@ -461,11 +559,9 @@ pub const LAG_POLL_BOUNDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 pub const LATENCY_BOUNDS: &[f64] =
     &[0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 25000.0, 50000.0];
 /// Sizes of sequence gaps.
-pub const GAP_SIZE_BOUNDS: &[f64] =
-    &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0, 10000.0];
+pub const GAP_SIZE_BOUNDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0, 10000.0];
 /// Milliseconds of a replay, the predecessor's bounds.
-pub const REPLAY_BOUNDS: &[f64] =
-    &[10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0];
+pub const REPLAY_BOUNDS: &[f64] = &[10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0];
 
 impl Default for KafkaStats {
     fn default() -> Self {
@@ -521,7 +617,10 @@ pub struct StreamState {
 /// All of it. One value per process, made at start, shared by reference count.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Held partitions. Changed through [`Stats::hold`] and [`Stats::release`].
     pub partitions: RwLock<BTreeMap<PartitionId, Arc<PartitionStats>>>,
+    /// Partitions that were held once. Kept for their counters, so that totals never fall; taken back by `hold`.
+    pub departed: Mutex<BTreeMap<PartitionId, Arc<PartitionStats>>>,
     pub shards: OnceLock<Vec<Arc<ShardStats>>>,
     pub dlq: DlqStats,
     pub kafka: KafkaStats,
@@ -545,6 +644,24 @@ pub struct Stats {
 impl Stats {
     pub fn partition(&self, partition: PartitionId) -> Option<Arc<PartitionStats>> {
         self.partitions.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&partition).cloned()
+    }
+
+    /// The partition is ours now: its stats, made or taken up where they were left.
+    pub fn hold(&self, partition: PartitionId) -> Arc<PartitionStats> {
+        let mut partitions = self.partitions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut departed = self.departed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let stats = partitions.entry(partition).or_insert_with(|| departed.remove(&partition).unwrap_or_default());
+        stats.clone()
+    }
+
+    /// The partition is no longer ours: its series disappear, its counters stay in the totals.
+    pub fn release(&self, partition: PartitionId) {
+        let mut partitions = self.partitions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut departed = self.departed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(stats) = partitions.remove(&partition) {
+            stats.forget();
+            departed.insert(partition, stats);
+        }
     }
 
     pub fn e2e_latency(&self) -> &Histogram {
@@ -582,5 +699,49 @@ impl Stats {
     /// The next offset that the worker of `partition` will read, if it is held and known.
     pub fn next(&self, partition: PartitionId) -> Option<Offset> {
         self.partition(partition).and_then(|stats| stats.next.get()).map(Offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_released_partition_keeps_its_counters_and_forgets_the_rest() {
+        let stats = Stats::default();
+        let partition = PartitionId(3);
+        let held = stats.hold(partition);
+        held.consumed.add(7);
+        held.lag_records.set(Some(9));
+        held.next.set(Some(70));
+        stats.release(partition);
+        assert!(stats.partition(partition).is_none());
+        assert_eq!(stats.departed.lock().expect("no panic").len(), 1);
+
+        let again = stats.hold(partition);
+        assert_eq!(again.consumed.get(), 7, "counters only go up");
+        assert_eq!((again.lag_records.get(), again.next.get()), (None, None), "unknown, not stale");
+        assert!(stats.departed.lock().expect("no panic").is_empty());
+        stats.release(PartitionId(99));
+    }
+
+    #[test]
+    fn books_are_never_read_half_written() {
+        let stats = PartitionStats::default();
+        stats.flush(|books| {
+            books.consumed.add(2);
+            assert_eq!(books.settled(|books| books.consumed.get()), None, "a flush is under way");
+            books.delivered.add(2);
+        });
+        assert_eq!(stats.settled(|books| (books.consumed.get(), books.delivered.get())), Some((2, 2)));
+    }
+
+    #[test]
+    fn severity_follows_the_records_lost_at_once() {
+        for (records, expected) in
+            [(0, "info"), (9, "info"), (10, "warning"), (99, "warning"), (100, "critical"), (u64::MAX, "critical")]
+        {
+            assert_eq!(Severity::of(records).label(), expected, "{records}");
+        }
     }
 }
