@@ -4,9 +4,11 @@
 //! Deliberately absent: behaviour. Every room may use these; this room uses none.
 
 pub mod offset;
+#[cfg(feature = "gateway")]
 pub mod identity;
 pub mod reason;
 
+#[cfg(feature = "gateway")]
 pub use identity::StreamIdentity;
 pub use offset::{Offset, PartitionId};
 pub use reason::{CloseReason, DropReason, GapReason, SkipReason};
