@@ -11,6 +11,10 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
+use crate::config::{
+    AddressFamily, Assignment, KafkaConfig, OffsetReset, OnDecodeError, SecurityConfig, SecurityProtocol,
+};
+
 pub(crate) const TOPIC: &str = "quality";
 
 pub(crate) struct Mock {
@@ -83,5 +87,37 @@ pub(crate) fn until<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
+    }
+}
+
+/// Settings as a gateway has them against the mock, where an empty fetch always waits its full time.
+pub(crate) fn settings(brokers: &str) -> KafkaConfig {
+    KafkaConfig {
+        brokers: brokers.to_owned(),
+        topic: TOPIC.to_owned(),
+        group_id: "gateway".to_owned(),
+        assignment: Assignment::All,
+        auto_offset_reset: OffsetReset::Earliest,
+        on_decode_error: OnDecodeError::Skip,
+        security: SecurityConfig {
+            protocol: SecurityProtocol::Plaintext,
+            sasl_mechanism: None,
+            sasl_username: None,
+            sasl_password: None,
+            sasl_oauthbearer_config: None,
+            ssl_ca_location: None,
+            ssl_certificate_location: None,
+            ssl_key_location: None,
+            ssl_key_password: None,
+            ssl_verify_hostname: true,
+        },
+        broker_address_family: AddressFamily::V4,
+        queue_bytes: 16 * 1024 * 1024,
+        fetch_max_wait: Duration::from_millis(5),
+        session_timeout: Duration::from_secs(2),
+        commit_interval: Duration::from_millis(100),
+        discovery_interval: Duration::from_millis(200),
+        partitions_max: 16,
+        payload_max_bytes: 1024 * 1024,
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Deliberately absent: what a record means (`partition`), and who listens (`broadcast`).
 
+pub mod client;
+pub mod watch;
+mod oauth;
+pub mod queue;
 pub mod headers;
 pub mod host;
 #[cfg(test)]
 pub(crate) mod mock;
-pub mod queue;
