@@ -1,0 +1,98 @@
+//! A broker of one's own, for tests that kill, pause or wipe it.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::kafka::Kafka;
+use super::ports;
+
+/// A real Kafka broker. It dies with the thread that made it, however that ends.
+pub struct Broker {
+    process: Option<Child>,
+    directory: PathBuf,
+    port: u16,
+    controller_port: u16,
+    pub kafka: Kafka,
+}
+
+impl Broker {
+    /// Starts a broker with nothing in it and waits until it answers.
+    pub fn start(what: &str) -> Self {
+        // Also says how to run tests where nothing is prepared.
+        assert!(std::env::var("DASHSTREAM_TEST_KAFKA").is_ok(), "DASHSTREAM_TEST_KAFKA is not set: run tests/run");
+        let directory = scratch(what);
+        let port = ports::free();
+        let kafka = Kafka { brokers: format!("127.0.0.1:{port}") };
+        let mut broker = Self { process: None, directory, port, controller_port: ports::free(), kafka };
+        broker.up();
+        broker
+    }
+
+    /// Starts it again with the data that it had, and waits until it answers.
+    pub fn up(&mut self) {
+        assert!(self.process.is_none(), "the broker runs already");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker");
+        let mut command = Command::new(script);
+        command
+            .arg(&self.directory)
+            .arg(self.port.to_string())
+            .arg(self.controller_port.to_string())
+            .env("DASHSTREAM_TEST_KAFKA_HEAP", "320m")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit());
+        die_with_parent(&mut command);
+        self.process = Some(command.spawn().expect("tests/kafka/broker starts"));
+        self.kafka.wait_for_metadata();
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a running process can be killed");
+            process.wait().expect("a killed process ends");
+        }
+    }
+
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = self.process.as_ref().expect("the broker runs").id();
+        super::gateway::signal(pid, signal);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        if !std::thread::panicking() {
+            // What cannot be removed is in the ignored scratch directory and goes with the next run.
+            drop(std::fs::remove_dir_all(&self.directory));
+        }
+    }
+}
+
+/// A directory for one test, below the run's scratch directory.
+pub fn scratch(what: &str) -> PathBuf {
+    let name = format!("{what}-{}-{}", std::process::id(), ports::free());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.run").join(name);
+    std::fs::create_dir_all(&directory).expect("tests/.run is writable");
+    directory
+}
+
+/// Linux kills the child when the thread that started it ends, also when that is by SIGKILL.
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: prctl with these arguments only sets a flag of the calling process, and is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! A client of `dashstream.v2`, reading the frames of `proto/gateway.proto` field by field.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tungstenite::Message;
+
+use super::ledger::Ledger;
+use super::proto::{Value, Writer, fields};
+use super::socket::{Closed, Frame, Socket};
+
+pub struct V2Client {
+    pub socket: Socket,
+    pub stream: String,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum V2Event {
+    Batch {
+        partition: u32,
+        from: u64,
+        next: u64,
+        records: Vec<(u64, Vec<u8>)>,
+    },
+    Gap {
+        partition: u32,
+        first: u64,
+        last: u64,
+        reason: String,
+    },
+    DeadLettered {
+        partition: u32,
+        offset: u64,
+    },
+    Live {
+        resume: u64,
+        replayed: u64,
+    },
+    Pong(Vec<u8>),
+    /// Reason and cursor.
+    Bye(String, Vec<(u32, u64)>),
+    /// The number of the frame's field.
+    Other(u32),
+    Closed(Closed),
+}
+
+impl V2Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let mut socket = Socket::connect(address, Some("dashstream.v2"));
+        let Some(Frame::Binary(bytes)) = socket.next(Instant::now() + Duration::from_secs(10)) else {
+            panic!("the first frame is Hello");
+        };
+        let frame = fields(&bytes);
+        assert_eq!(frame[0].0, 1, "the first frame is Hello");
+        let stream = text(&fields(frame[0].1.slice()), 1);
+        Self { socket, stream }
+    }
+
+    pub fn next(&mut self, deadline: Instant) -> Option<V2Event> {
+        loop {
+            match self.socket.next(deadline)? {
+                Frame::Binary(bytes) => return Some(parse(&bytes)),
+                Frame::Closed(closed) => return Some(V2Event::Closed(closed)),
+                Frame::Text(text) => panic!("text in dashstream.v2: {text}"),
+                Frame::Pong(_) => {}
+            }
+        }
+    }
+
+    pub fn ping(&mut self, nonce: &[u8]) {
+        self.send(Writer::new().message(2, Writer::new().bytes(1, nonce)));
+    }
+
+    pub fn resume_earliest(&mut self) {
+        let resume = Writer::new().bytes(1, self.stream.clone()).message(3, Writer::new());
+        self.send(Writer::new().message(1, resume));
+    }
+
+    fn send(&mut self, frame: Writer) {
+        self.socket.send(Message::binary(frame.0));
+    }
+
+    /// Reads into the ledger until `done`; returns everything that is not about records.
+    pub fn follow(
+        &mut self,
+        ledger: &mut Ledger,
+        limit: Duration,
+        mut check: impl FnMut(u32, u64, &[u8]),
+        mut done: impl FnMut(&Ledger, &[V2Event]) -> bool,
+    ) -> Vec<V2Event> {
+        let deadline = Instant::now() + limit;
+        let mut others = Vec::new();
+        while !done(ledger, &others) {
+            match self.next(deadline) {
+                Some(V2Event::Batch { partition, from, next, records }) => {
+                    for (offset, value) in records {
+                        assert!((from..next).contains(&offset), "offset {offset} outside of [{from}, {next})");
+                        check(partition, offset, &value);
+                        ledger.record(partition, offset);
+                    }
+                    ledger.covered(partition, next);
+                }
+                Some(V2Event::Gap { partition, first, last, reason }) => ledger.gap(partition, first, last, &reason),
+                Some(V2Event::DeadLettered { partition, offset }) => {
+                    ledger.gap(partition, offset, offset, "dead_lettered");
+                }
+                Some(other) => others.push(other),
+                None => panic!("not done in {limit:?}; other frames: {others:?}"),
+            }
+            if matches!(others.last(), Some(V2Event::Closed(_))) {
+                break;
+            }
+        }
+        others
+    }
+}
+
+fn number(message: &[(u32, Value<'_>)], field: u32) -> u64 {
+    message.iter().find(|(number, _)| *number == field).map_or(0, |(_, value)| value.number())
+}
+
+fn text(message: &[(u32, Value<'_>)], field: u32) -> String {
+    message.iter().find(|(number, _)| *number == field).map(|(_, value)| value.text()).unwrap_or_default()
+}
+
+fn parse(bytes: &[u8]) -> V2Event {
+    let frame = fields(bytes);
+    assert_eq!(frame.len(), 1, "one kind of frame in a message");
+    let message = fields(frame[0].1.slice());
+    let partition = number(&message, 1) as u32;
+    match frame[0].0 {
+        2 => {
+            let records = message.iter().filter(|(field, _)| *field == 4).map(|(_, value)| {
+                let record = fields(value.slice());
+                let value = record.iter().find(|(field, _)| *field == 3).map(|(_, value)| value.slice().to_vec());
+                (number(&record, 1), value.unwrap_or_default())
+            });
+            let records = records.collect();
+            V2Event::Batch { partition, from: number(&message, 2), next: number(&message, 3), records }
+        }
+        3 => {
+            let (first, last) = (number(&message, 2), number(&message, 3));
+            V2Event::Gap { partition, first, last, reason: text(&message, 4) }
+        }
+        5 => V2Event::Live { resume: number(&message, 1), replayed: number(&message, 2) },
+        6 => V2Event::DeadLettered { partition, offset: number(&message, 2) },
+        7 => V2Event::Pong(message.first().map(|(_, value)| value.slice().to_vec()).unwrap_or_default()),
+        9 => {
+            let cursor = message.iter().filter(|(field, _)| *field == 2).map(|(_, value)| {
+                let entry = fields(value.slice());
+                (number(&entry, 1) as u32, number(&entry, 2))
+            });
+            V2Event::Bye(text(&message, 1), cursor.collect())
+        }
+        other => V2Event::Other(other),
+    }
+}
