@@ -8,5 +8,8 @@ mod oauth;
 pub mod queue;
 pub mod headers;
 pub mod host;
+pub mod admin;
+pub mod identity;
+pub mod offsets;
 #[cfg(test)]
 pub(crate) mod mock;
