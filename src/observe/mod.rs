@@ -1,3 +1,9 @@
 //! What is published about ourselves: stats, snapshot, metrics, health, HTTP, logging.
 
 pub mod stats;
+pub mod snapshot;
+pub mod process;
+pub mod window;
+pub mod verdict;
+#[cfg(test)]
+mod fixture;
