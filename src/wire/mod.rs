@@ -7,6 +7,8 @@ pub mod generated;
 pub mod refusal;
 pub mod framing;
 pub mod inflate;
+mod schema;
+pub mod scan;
 
 /// What agents send: package `dashstream.v1`.
 pub use generated::dashstream_v1 as proto;
