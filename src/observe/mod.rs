@@ -5,5 +5,8 @@ pub mod snapshot;
 pub mod process;
 pub mod window;
 pub mod verdict;
+pub mod build;
+pub mod metrics;
+pub mod exposition;
 #[cfg(test)]
 mod fixture;
