@@ -54,10 +54,34 @@ pub enum Assignment {
     Group,
 }
 
+impl Assignment {
+    pub const ALL: [Self; 2] = [Self::All, Self::Group];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Group => "group",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OffsetReset {
     Earliest,
     Latest,
+}
+
+impl OffsetReset {
+    pub const ALL: [Self; 2] = [Self::Earliest, Self::Latest];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,11 +92,36 @@ pub enum OnDecodeError {
     Pause,
 }
 
+impl OnDecodeError {
+    pub const ALL: [Self; 2] = [Self::Skip, Self::Pause];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Pause => "pause",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressFamily {
     Any,
     V4,
     V6,
+}
+
+impl AddressFamily {
+    pub const ALL: [Self; 3] = [Self::Any, Self::V4, Self::V6];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,12 +132,48 @@ pub enum SecurityProtocol {
     SaslSsl,
 }
 
+impl SecurityProtocol {
+    pub const ALL: [Self; 4] = [Self::Plaintext, Self::Ssl, Self::SaslPlaintext, Self::SaslSsl];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        }
+    }
+
+    pub fn uses_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+
+    pub fn uses_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SaslMechanism {
     Plain,
     ScramSha256,
     ScramSha512,
     OauthBearer,
+}
+
+impl SaslMechanism {
+    pub const ALL: [Self; 4] = [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
 }
 
 /// A value that is never printed: `Debug` shows `***`.
@@ -128,6 +213,18 @@ pub enum SchemaPolicy {
     Exact,
 }
 
+impl SchemaPolicy {
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Exact];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Exact => "exact",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct SchemaConfig {
     pub policy: SchemaPolicy,
@@ -157,6 +254,18 @@ pub enum SlowPolicy {
     Gap,
     /// Closed with `fell_behind`.
     Close,
+}
+
+impl SlowPolicy {
+    pub const ALL: [Self; 2] = [Self::Gap, Self::Close];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Close => "close",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -208,6 +317,18 @@ pub enum DlqMode {
     FailClosed,
 }
 
+impl DlqMode {
+    pub const ALL: [Self; 2] = [Self::FailOpen, Self::FailClosed];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::FailOpen => "fail_open",
+            Self::FailClosed => "fail_closed",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct DlqConfig {
     pub topic: String,
@@ -244,4 +365,16 @@ pub struct LoggingConfig {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+impl LogFormat {
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
