@@ -11,5 +11,7 @@ pub mod host;
 pub mod admin;
 pub mod identity;
 pub mod offsets;
+pub mod metadata;
+pub mod start;
 #[cfg(test)]
 pub(crate) mod mock;
