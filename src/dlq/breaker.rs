@@ -4,7 +4,7 @@
 //! Deliberately absent: clocks, random numbers, Kafka. What is given up is never decided by the breaker alone:
 //! under fail_closed nothing is given up, an open breaker only slows the attempts.
 
-use crate::config::checked::DlqMode;
+use crate::config::DlqMode;
 use crate::observe::stats::DlqFailure;
 
 /// Failures in a row, over all letters, after which the topic is taken to be unwritable.

@@ -107,7 +107,8 @@ pub fn envelope(letter: &DeadLetter, circumstances: Circumstances<'_>) -> Vec<u8
             .push(SourceHeader { name, value: value.as_deref().map(|value| STANDARD.encode(value)) });
     }
     room -= used;
-    envelope.source_headers_omitted = (letter.headers.len() - envelope.source_headers.len()) as u64;
+    envelope.source_headers_omitted =
+        (letter.headers.len() - envelope.source_headers.len()).saturating_add(letter.headers_left_out) as u64;
 
     let kept = letter.value.len().min(base64_room(room));
     envelope.original_payload_base64 =

@@ -18,6 +18,8 @@ pub struct DeadLetter {
     pub key: Option<Box<[u8]>>,
     /// The record's headers in order, bounded by the worker.
     pub headers: Vec<(String, Option<Box<[u8]>>)>,
+    /// Headers that did not fit that bound.
+    pub headers_left_out: usize,
     /// The value, cut to `dlq.value_max_bytes`.
     pub value: Box<[u8]>,
     /// Length of the whole value.

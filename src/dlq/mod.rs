@@ -8,5 +8,11 @@ pub mod envelope;
 pub mod headers;
 pub mod breaker;
 
+pub mod queue;
+mod producer;
+pub mod thread;
+
 pub use ledger::Ledger;
 pub use letter::DeadLetter;
+pub use queue::{DlqChannels, DlqInlet, DlqSender, HandedOver, Queued};
+pub use thread::{DlqStartError, DlqThread, DlqThreadOptions, Flushed};

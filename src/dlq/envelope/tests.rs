@@ -28,6 +28,7 @@ pub(in crate::dlq) fn letter() -> DeadLetter {
             ),
             ("x-note".to_owned(), None),
         ],
+        headers_left_out: 0,
         value: b"\x00not protobuf at all".as_slice().into(),
         value_bytes: 20,
         value_sha256: [0xab; 32],
@@ -107,8 +108,11 @@ fn what_is_cut_is_said() {
     check(none, ENVELOPE_MAX_BYTES, "/original_payload_base64", Value::Null);
     check(none, ENVELOPE_MAX_BYTES, "/payload_truncation_note", "first 0 of 20 bytes".into());
     // More headers than fit.
-    let many = |letter: &mut DeadLetter| letter.headers = vec![("h".to_owned(), Some(vec![0; 100].into())); 1000];
-    check(many, ENVELOPE_MAX_BYTES, "/source_headers_omitted", 744.into());
+    let many = |letter: &mut DeadLetter| {
+        letter.headers = vec![("h".to_owned(), Some(vec![0; 100].into())); 1000];
+        letter.headers_left_out = 5;
+    };
+    check(many, ENVELOPE_MAX_BYTES, "/source_headers_omitted", 749.into());
     // A key longer than what is kept says how long it was.
     check(|letter| letter.key = Some(vec![1; 70_000].into()), ENVELOPE_MAX_BYTES, "/source_key_bytes", 70_000.into());
     // A record without a key, and one with an empty key.
