@@ -25,6 +25,20 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/page/favicon.svg", SVG, include_bytes!("assets/favicon.svg")),
     ("/page/style.css", CSS, include_bytes!("assets/style.css")),
     ("/page/main.js", JS, include_bytes!("assets/main.js")),
+    ("/page/app.js", JS, include_bytes!("assets/app.js")),
+    ("/page/connection.js", JS, include_bytes!("assets/connection.js")),
+    ("/page/backoff.js", JS, include_bytes!("assets/backoff.js")),
+    ("/page/ledger.js", JS, include_bytes!("assets/ledger.js")),
+    ("/page/model.js", JS, include_bytes!("assets/model.js")),
+    ("/page/meter.js", JS, include_bytes!("assets/meter.js")),
+    ("/page/store.js", JS, include_bytes!("assets/store.js")),
+    ("/page/view.js", JS, include_bytes!("assets/view.js")),
+    ("/page/runs_view.js", JS, include_bytes!("assets/runs_view.js")),
+    ("/page/run_view.js", JS, include_bytes!("assets/run_view.js")),
+    ("/page/stream_view.js", JS, include_bytes!("assets/stream_view.js")),
+    ("/page/chart.js", JS, include_bytes!("assets/chart.js")),
+    ("/page/dom.js", JS, include_bytes!("assets/dom.js")),
+    ("/page/format.js", JS, include_bytes!("assets/format.js")),
 ];
 
 /// The asset at a request path (without its query), or none.
