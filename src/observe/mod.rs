@@ -8,5 +8,8 @@ pub mod verdict;
 pub mod build;
 pub mod metrics;
 pub mod exposition;
+pub mod health;
+pub mod http;
+pub mod render;
 #[cfg(test)]
 mod fixture;
