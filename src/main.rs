@@ -1,2 +1,38 @@
 //! Args to command to exit code; the only printer of errors, the only end of the process.
-fn main() {}
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use dashstream::cli::{self, CliError};
+
+/// librdkafka allocates on its threads and frees on ours; the override covers its C code as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os(), &mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the one place that tells a person what went wrong")]
+fn print(error: &CliError) {
+    if let CliError::Usage(usage) = error {
+        // Help goes to standard output and mistakes to standard error; a closed one leaves nobody to tell.
+        usage.print().ok();
+        return;
+    }
+    if error.is_silent() {
+        return;
+    }
+    eprintln!("dashstream: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        eprintln!("  because: {source}");
+        cause = source.source();
+    }
+}

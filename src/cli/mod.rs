@@ -1,1 +1,59 @@
-//! One file per command.
+//! The command line: arguments to a command, a command to a result. One file per command.
+//!
+//! Deliberately absent: printing errors and ending the process, which `main` does, and any setting's name, which
+//! stand in the configuration's table.
+
+pub mod settings;
+pub mod serve;
+pub mod demo;
+pub mod check_config;
+pub mod docs;
+pub mod error;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Command;
+
+pub use demo::DemoOptions;
+pub use error::CliError;
+
+/// Runs the command that the arguments name, the program's own name first. What it answers goes to `output`; what it
+/// reports while it works goes to the log.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write) -> Result<(), CliError> {
+    let matches = command().try_get_matches_from(arguments)?;
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(matches),
+        Some(("demo", matches)) => demo::run(matches),
+        Some(("check-config", matches)) => check_config::run(matches, output),
+        Some(("docs", matches)) => docs::run(matches, output),
+        _ => unreachable!("clap demands one of the commands above"),
+    }
+}
+
+/// Everything that the program understands.
+pub fn command() -> Command {
+    Command::new("dashstream")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Streams one Kafka topic of agent telemetry to browsers and tools over WebSocket")
+        .long_about(
+            "Streams one Kafka topic of agent telemetry to browsers and tools over WebSocket, live and replayable, \
+             and says exactly what a client has, what it missed and why.",
+        )
+        .after_help(
+            "Examples:\n  \
+             dashstream demo                                  see it work, without Kafka\n  \
+             dashstream serve --kafka-brokers kafka-1:9092    stream from a real Kafka\n  \
+             dashstream check-config                          what would be in force, and why\n\n\
+             Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve::command())
+        .subcommand(demo::command())
+        .subcommand(check_config::command())
+        .subcommand(docs::command())
+}
+
+#[cfg(test)]
+mod tests;

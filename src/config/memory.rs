@@ -1,7 +1,8 @@
 //! The memory sum: every bound times what it bounds, and the librdkafka settings that follow from the same numbers.
 //! Arithmetic only; who enforces a bound uses the constant from here.
 
-use super::checked::Config;
+use super::checked::{Config, KafkaConfig};
+use crate::wire::inflate;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -14,7 +15,7 @@ pub const QUEUE_SHARE_BYTES_MIN: u64 = 16 * KIB;
 const QUEUE_SHARE_BYTES_MAX: u64 = 2_097_151 * KIB;
 /// librdkafka's own defaults, which are also sensible upper ends for us.
 const FETCH_MESSAGE_BYTES_MAX: u64 = MIB;
-const FETCH_BYTES_MAX: u64 = 50 * MIB;
+const FETCH_BYTES_MAX: u64 = 16 * MIB;
 const QUEUED_MESSAGES_MAX: u64 = 100_000;
 /// librdkafka's `message.max.bytes`: it refuses a `fetch.max.bytes` below it.
 pub const MESSAGE_MAX_BYTES: u64 = 1_000_000;
@@ -23,8 +24,6 @@ const RECEIVE_BYTES_MIN: u64 = 100_000_000;
 /// librdkafka refuses a `receive.message.max.bytes` below `fetch.max.bytes` and this.
 pub const RECEIVE_HEADROOM_BYTES: u64 = 512;
 
-/// What a worker keeps of its decompression buffer between records; what one record needed above it is freed.
-pub const INFLATE_KEPT_BYTES: u64 = 256 * KIB;
 /// Chunks that may wait in front of one shard.
 pub const SHARD_INBOX_CHUNKS: u64 = 256;
 /// What a connection costs in our own memory: state, and the read buffer of one that was active.
@@ -78,13 +77,12 @@ impl MemorySum {
     }
 }
 
-impl Config {
+impl KafkaConfig {
     /// The consumer's settings when that many partitions are assigned.
-    pub fn kafka_budget(&self, partitions: u32) -> KafkaBudget {
+    pub fn budget(&self, partitions: u32) -> KafkaBudget {
         let partitions = u64::from(partitions.max(1));
         // In whole KiB, as librdkafka counts its queue.
-        let share =
-            (self.kafka.queue_bytes / partitions).clamp(QUEUE_SHARE_BYTES_MIN, QUEUE_SHARE_BYTES_MAX) / KIB * KIB;
+        let share = (self.queue_bytes / partitions).clamp(QUEUE_SHARE_BYTES_MIN, QUEUE_SHARE_BYTES_MAX) / KIB * KIB;
         let fetch_message_max_bytes = share.min(FETCH_MESSAGE_BYTES_MAX);
         let fetch_max_bytes = (fetch_message_max_bytes * partitions).clamp(MIB.max(MESSAGE_MAX_BYTES), FETCH_BYTES_MAX);
         KafkaBudget {
@@ -95,8 +93,15 @@ impl Config {
             fetch_max_bytes,
             receive_message_max_bytes: RECEIVE_BYTES_MIN
                 .max(fetch_max_bytes + RECEIVE_HEADROOM_BYTES)
-                .max(self.kafka.payload_max_bytes + MIB),
+                .max(2 * self.payload_max_bytes + MIB),
         }
+    }
+}
+
+impl Config {
+    /// [`KafkaConfig::budget`].
+    pub fn kafka_budget(&self, partitions: u32) -> KafkaBudget {
+        self.kafka.budget(partitions)
     }
 
     /// The sum of all bounds for that many partitions.
@@ -134,11 +139,11 @@ impl Config {
             item(
                 "decompression",
                 format!(
-                    "{} kept x {count} partitions, and one record of {}",
-                    size(INFLATE_KEPT_BYTES),
+                    "a context and a buffer x {count} partitions, and {} records of {}",
+                    inflate::LARGE_BODIES_MAX,
                     size(self.kafka.payload_max_bytes)
                 ),
-                INFLATE_KEPT_BYTES * count + self.kafka.payload_max_bytes,
+                inflate_bytes(count, self.kafka.payload_max_bytes),
             ),
             item(
                 "dead letters",
@@ -162,6 +167,11 @@ impl Config {
         );
         MemorySum { partitions, items, kernel }
     }
+}
+
+fn inflate_bytes(inflaters: u64, decoded_max: u64) -> u64 {
+    let [inflaters, decoded_max] = [inflaters, decoded_max].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    inflate::memory_bytes_max(inflaters, decoded_max) as u64
 }
 
 /// As sizes are written in the configuration.
@@ -201,7 +211,7 @@ mod tests {
         assert_eq!(budget.queued_max_kbytes, 2_048);
         assert_eq!(budget.queued_min_messages, 2_097_152 / 1_216);
         assert_eq!(budget.fetch_message_max_bytes, 1_048_576);
-        assert_eq!(budget.fetch_max_bytes, 50 << 20);
+        assert_eq!(budget.fetch_max_bytes, 16 << 20);
         assert_eq!(budget.receive_message_max_bytes, 100_000_000);
         assert_eq!(config.kafka_budget(1_024).fetch_message_max_bytes, 128 << 10);
     }
@@ -214,7 +224,7 @@ mod tests {
             ("fanout.mid_frame_max_bytes", "200MiB"),
         ])
         .kafka_budget(4);
-        assert_eq!(budget.receive_message_max_bytes, (200 << 20) + (1 << 20));
+        assert_eq!(budget.receive_message_max_bytes, (400 << 20) + (1 << 20));
     }
 
     #[test]
@@ -234,7 +244,7 @@ mod tests {
         assert_eq!(bytes("log"), Some(100 << 20));
         assert_eq!(bytes("chunks being built"), Some(64 * (64 << 10)));
         assert_eq!(bytes("chunks on their way"), Some(256 * (64 << 10) * 2));
-        assert_eq!(bytes("decompression"), Some(64 * (256 << 10) + (10 << 20)));
+        assert_eq!(bytes("decompression"), Some(64 * ((256 + 96) << 10) + 4 * (10 << 20)));
         assert_eq!(bytes("dead letters"), Some((16 << 20) + 4_000));
         assert_eq!(bytes("frames in the middle"), Some(32 << 20));
         assert_eq!(bytes("messages of clients"), Some(32 << 20));

@@ -40,14 +40,17 @@ impl Loaded {
         text
     }
 
-    /// The same for machines; also what `/config` answers.
-    pub fn to_json(&self) -> serde_json::Value {
+    /// The same for machines; also what `/config` answers. The memory sum is for `kafka.partitions_max`, and for
+    /// `partitions` if that is asked for.
+    pub fn to_json(&self, partitions: Option<u32>) -> serde_json::Value {
         let settings: Vec<_> = self.settings.iter().map(setting_json).collect();
         let warnings: Vec<_> = self.warnings.iter().map(ToString::to_string).collect();
-        let partitions = self.config.kafka.partitions_max;
+        let at_most = self.config.kafka.partitions_max;
+        let sums =
+            partitions.into_iter().chain([at_most]).map(|partitions| memory_json(&self.config.memory(partitions)));
         serde_json::json!({
             "settings": settings,
-            "memory": memory_json(&self.config.memory(partitions)),
+            "memory": sums.collect::<Vec<_>>(),
             "warnings": warnings,
         })
     }

@@ -460,9 +460,9 @@ pub static KEYS: [Key; 62] = [
     key(
         "dlq",
         "value_max_bytes",
-        Kind::Size { min: 0, max: 64 * MIB },
+        Kind::Size { min: 0, max: 640 * KIB },
         Fallback::Is("512KiB"),
-        "Raw bytes of a bad value kept in its envelope; the rest is cut, with a note. Above about 700KiB the dead-letter topic needs a larger max.message.bytes.",
+        "Raw bytes of a bad value kept in its envelope; the rest is cut, with a note. Bounded so that a letter, in base64, fits into a broker's usual message size.",
     ),
     key(
         "dlq",

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rdkafka::config::RDKafkaLogLevel;
 
+use crate::config::memory::MESSAGE_MAX_BYTES;
 use crate::config::{AddressFamily, Assignment, KafkaConfig, SaslMechanism, SecurityConfig, SecurityProtocol};
 
 /// What a client is for. It decides the client id that brokers log, and everything beyond security and timeouts.
@@ -36,41 +37,6 @@ impl Purpose {
             Self::Producer => "producer",
         }
     }
-}
-
-/// What one client of purpose [`Purpose::Stream`] may hold back per partition, and fetch at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FetchBudget {
-    /// Bytes queued per partition before fetching pauses.
-    pub queue_bytes: u64,
-    /// Records queued per partition before fetching pauses.
-    pub queue_records: u32,
-    /// Bytes of one partition in one fetch. A larger single batch is still delivered (KIP-74).
-    pub partition_fetch_bytes: u64,
-    /// Bytes of all partitions in one fetch.
-    pub fetch_bytes: u64,
-    /// Largest response that is accepted at all.
-    pub receive_bytes: u64,
-}
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-/// librdkafka's default of `message.max.bytes`, below which `fetch.max.bytes` is refused.
-const MESSAGE_MAX_BYTES: u64 = 1_000_000;
-
-/// How much the stream's client may hold for `partitions` partitions out of `kafka.queue_bytes` in total.
-///
-/// While a callback runs, librdkafka fetches another full budget, so a partition costs twice its queue plus a fetch.
-pub fn fetch_budget(kafka: &KafkaConfig, partitions: u32) -> FetchBudget {
-    let partitions = u64::from(partitions.max(1));
-    let queue_bytes = (kafka.queue_bytes / partitions).clamp(16 * KIB, 64 * MIB);
-    // Each queued record costs about 304 bytes beside its value: a quarter of the byte budget at most.
-    let queue_records = (queue_bytes / 4 / 304).clamp(100, 100_000) as u32;
-    let partition_fetch_bytes = queue_bytes.min(MIB);
-    let fetch_bytes = (partition_fetch_bytes * partitions).clamp(MESSAGE_MAX_BYTES, 16 * MIB);
-    // One batch may be larger than every limit: room for the largest record that we accept, and the batch around it.
-    let receive_bytes = (fetch_bytes + 512).max(kafka.payload_max_bytes * 2 + MIB).clamp(16 * MIB, i32::MAX as u64);
-    FetchBudget { queue_bytes, queue_records, partition_fetch_bytes, fetch_bytes, receive_bytes }
 }
 
 /// The configuration of a client for `purpose`. The caller may add what only it knows (a producer's timeouts).
@@ -110,7 +76,7 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
 }
 
 fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u32) {
-    let budget = fetch_budget(kafka, partitions);
+    let budget = kafka.budget(partitions);
     config
         .set("group.id", &kafka.group_id)
         .set("enable.auto.commit", "false")
@@ -126,12 +92,12 @@ fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u
         .set("fetch.min.bytes", "1")
         .set("fetch.error.backoff.ms", "200")
         .set("fetch.queue.backoff.ms", "10")
-        .set("queued.max.messages.kbytes", (budget.queue_bytes / KIB).max(1).to_string())
-        .set("queued.min.messages", budget.queue_records.to_string())
-        .set("fetch.message.max.bytes", budget.partition_fetch_bytes.to_string())
+        .set("queued.max.messages.kbytes", budget.queued_max_kbytes.to_string())
+        .set("queued.min.messages", budget.queued_min_messages.to_string())
+        .set("fetch.message.max.bytes", budget.fetch_message_max_bytes.to_string())
         .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
-        .set("fetch.max.bytes", budget.fetch_bytes.to_string())
-        .set("receive.message.max.bytes", budget.receive_bytes.to_string());
+        .set("fetch.max.bytes", budget.fetch_max_bytes.to_string())
+        .set("receive.message.max.bytes", budget.receive_message_max_bytes.to_string());
     if kafka.assignment == Assignment::Group {
         let session = kafka.session_timeout.as_millis().max(1000);
         config
@@ -209,6 +175,9 @@ mod tests {
     use crate::config::Secret;
     use crate::kafka::mock::settings;
 
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+
     #[test]
     fn librdkafka_accepts_every_budget_and_the_total_is_kept() {
         for (queue_bytes, partitions, payload) in [
@@ -222,11 +191,13 @@ mod tests {
             let mut kafka = settings("127.0.0.1:1");
             kafka.queue_bytes = queue_bytes;
             kafka.payload_max_bytes = payload;
-            let budget = fetch_budget(&kafka, partitions);
+            let budget = kafka.budget(partitions);
             let least = 16 * KIB * u64::from(partitions);
-            assert!(budget.queue_bytes * u64::from(partitions) <= queue_bytes.max(least), "{budget:?}");
-            assert!(budget.partition_fetch_bytes <= budget.queue_bytes);
-            assert!(budget.receive_bytes >= budget.fetch_bytes + 512 && budget.receive_bytes > payload);
+            let queued = budget.queued_max_kbytes * KIB;
+            assert!(queued * u64::from(partitions) <= queue_bytes.max(least), "{budget:?}");
+            assert!(budget.fetch_message_max_bytes <= queued);
+            assert!(budget.receive_message_max_bytes >= budget.fetch_max_bytes + 512, "{budget:?}");
+            assert!(budget.receive_message_max_bytes > payload, "{budget:?}");
             for assignment in [Assignment::All, Assignment::Group] {
                 kafka.assignment = assignment;
                 let config = client_config(&kafka, Purpose::Stream { partitions });

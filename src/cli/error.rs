@@ -1,0 +1,41 @@
+//! How a command can fail, and which exit code says so.
+
+use thiserror::Error;
+
+use crate::config::ConfigErrors;
+use crate::demo::DemoError;
+use crate::gateway::GatewayError;
+
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// Also the answers to `--help` and `--version`, which clap hands over in this way.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// 0 ended in order, 1 failed while running, 2 wrong arguments or settings.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
+            CliError::Config(_) => 2,
+            CliError::Gateway(_) | CliError::Demo(_) => 1,
+            // Whoever closes the pipe early, such as `head`, has what it wanted.
+            CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+            CliError::Output(_) => 1,
+        }
+    }
+
+    /// Nothing to tell a person.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}

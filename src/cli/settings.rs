@@ -1,0 +1,84 @@
+//! Flags made from the configuration's table: every setting that is no secret is a flag, under the heading of its
+//! section, with its default and its environment name.
+
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, StringValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::table::{KEYS, Key, SECTIONS};
+use crate::config::{Environment, Inputs, Kind};
+
+/// What a newcomer needs; `-h` shows these, `--help` shows all.
+const COMMON: [&str; 6] =
+    ["kafka.brokers", "kafka.topic", "server.host", "server.port", "server.allow_unauthenticated", "admin.listen"];
+
+/// The command with `--config`, a flag per setting, and its example.
+pub fn with_flags(command: Command, example: &str) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(PathBufValueParser::new())
+        .help("TOML file with [section] and key = value")
+        .long_help(
+            "TOML file with [section] and key = value. Flags win over the environment, which wins over the file.\n\
+             [env: DASHSTREAM_CONFIG]",
+        );
+    command
+        .arg(file)
+        .args(KEYS.iter().filter(|key| !key.secret).map(flag))
+        .after_help(format!("{example}\n\n--help shows every setting."))
+        .after_long_help(format!("{example}\n\n{SECRETS}"))
+}
+
+const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password) are no \
+     flags, since everybody on a host can read those: use the environment or the file.";
+
+fn flag(key: &'static Key) -> Arg {
+    let name = key.full_name();
+    let heading = SECTIONS.iter().find(|(section, _)| *section == key.section).map_or("", |(_, title)| title);
+    let names: Vec<_> = std::iter::once(key.environment_name())
+        .chain(crate::config::predecessor::names_of(&name).map(str::to_owned))
+        .collect();
+    let long_help = format!(
+        "{}\n[default: {}] [env: {}]\n[allowed: {}]",
+        key.effect,
+        key.default_shown(),
+        names.join(" or "),
+        key.kind.allowed()
+    );
+    let flag = Arg::new(name.clone())
+        .long(key.flag_name())
+        .value_name(key.kind.placeholder())
+        .value_parser(StringValueParser::new())
+        .allow_negative_numbers(true)
+        .help_heading(heading)
+        .help(format!("{} [default: {}]", first_sentence(key.effect), key.default_shown()))
+        .long_help(long_help)
+        .hide_short_help(!COMMON.contains(&name.as_str()));
+    match key.kind {
+        // Named alone it means true.
+        Kind::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        _ => flag.action(ArgAction::Set),
+    }
+}
+
+/// Up to the first full stop that ends a sentence.
+fn first_sentence(effect: &str) -> &str {
+    effect.split_once(". ").map_or(effect.trim_end_matches('.'), |(first, _)| first)
+}
+
+/// What was written on the command line, beside the environment of this process.
+pub fn inputs(matches: &ArgMatches) -> Inputs {
+    let given = |key: &Key| {
+        let name = key.full_name();
+        let text = matches.get_one::<String>(&name)?;
+        Some((name, text.clone()))
+    };
+    Inputs {
+        overrides: Vec::new(),
+        flags: KEYS.iter().filter(|key| !key.secret).filter_map(given).collect(),
+        file: matches.get_one::<PathBuf>("config").cloned(),
+        environment: Environment::Process,
+    }
+}

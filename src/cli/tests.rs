@@ -1,0 +1,131 @@
+//! The command line as a user meets it: what is understood, what is refused, and with which exit code.
+
+use super::*;
+
+fn answer(arguments: &[&str]) -> Result<String, CliError> {
+    let arguments = std::iter::once("dashstream").chain(arguments.iter().copied()).map(OsString::from);
+    let mut output = Vec::new();
+    run(arguments, &mut output)?;
+    Ok(String::from_utf8(output).expect("answers are UTF-8"))
+}
+
+fn refused(arguments: &[&str], exit_code: u8, parts: &[&str]) {
+    let error = answer(arguments).err().unwrap_or_else(|| panic!("accepted: {arguments:?}"));
+    assert_eq!(error.exit_code(), exit_code, "{arguments:?}: {error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "{part:?} is missing in: {error}");
+    }
+}
+
+#[test]
+fn the_command_line_holds_together() {
+    command().debug_assert();
+}
+
+#[test]
+fn every_setting_that_is_no_secret_is_a_flag_and_no_secret_is() {
+    for name in ["serve", "check-config"] {
+        let command = command();
+        let command = command.find_subcommand(name).expect("the command exists");
+        let flags: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        for key in &crate::config::table::KEYS {
+            assert_eq!(flags.contains(&key.flag_name().as_str()), !key.secret, "{name}: {}", key.full_name());
+        }
+    }
+}
+
+#[test]
+fn help_teaches_with_an_example() {
+    for name in ["serve", "demo", "check-config", "docs"] {
+        let error = answer(&[name, "--help"]).expect_err("help comes as an error");
+        assert_eq!(error.exit_code(), 0);
+        let text = error.to_string();
+        assert!(text.contains("Example") && text.contains(&format!("dashstream {name}")), "{text}");
+    }
+    let serve = answer(&["serve", "--help"]).expect_err("help comes as an error").to_string();
+    for part in ["DASHSTREAM_KAFKA_BROKERS or KAFKA_BROKERS", "256MiB", "Where events come from", "kafka.sasl_password"]
+    {
+        assert!(serve.contains(part), "{part:?} is missing in: {serve}");
+    }
+}
+
+#[test]
+fn wrong_arguments_and_settings_end_with_two() {
+    refused(&[], 2, &["Usage"]);
+    refused(&["stream"], 2, &["stream"]);
+    refused(&["serve", "--no-such-flag"], 2, &["--no-such-flag"]);
+    refused(&["serve", "--log-max-bytes", "lots"], 2, &["log.max_bytes", "lots", "--log-max-bytes"]);
+    refused(&["serve", "--server-host", "0.0.0.0"], 2, &["server.allow_unauthenticated"]);
+    refused(&["check-config", "--config", "does/not/exist.toml"], 2, &["does/not/exist.toml"]);
+    refused(&["check-config", "--lag-check-interval", "-1"], 2, &["lag.check_interval", "-1"]);
+    refused(&["check-config", "--kafka-sasl-password", "p"], 2, &["--kafka-sasl-password"]);
+    refused(&["demo", "--rate", "19"], 2, &["19", "20"]);
+    refused(&["demo", "--rate", "20001"], 2, &["20001"]);
+    refused(&["demo", "--port", "65536"], 2, &["65536"]);
+    refused(&["demo", "--set", "log.max_bytes"], 2, &["SECTION.KEY=VALUE"]);
+    refused(&["demo", "--set", "log.max_byte=1"], 2, &["log.max_byte", "did you mean log.max_bytes?"]);
+    refused(&["docs", "everything"], 2, &["everything", "close-codes"]);
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    refused(&["--version"], 0, &[env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn the_demo_understands_its_options() {
+    let check = |arguments: &[&str], expected: DemoOptions| {
+        let matches = demo::command().try_get_matches_from(std::iter::once("demo").chain(arguments.iter().copied()));
+        assert_eq!(demo::options(&matches.expect("the options are allowed")), Some(expected));
+    };
+    let plain = DemoOptions { rate: 200, seed: None, port: 3002, poison: true, settings: Vec::new() };
+    check(&[], plain.clone());
+    check(
+        &["--rate", "20000", "--seed", "7", "--port", "0", "--no-poison", "--set", "log.max_bytes=64MiB"],
+        DemoOptions {
+            rate: 20_000,
+            seed: Some(7),
+            port: 0,
+            poison: false,
+            settings: vec![("log.max_bytes".to_owned(), "64MiB".to_owned())],
+        },
+    );
+    check(
+        &["--set=a.b=c=d", "--set", "e.f="],
+        DemoOptions {
+            settings: vec![("a.b".to_owned(), "c=d".to_owned()), ("e.f".to_owned(), String::new())],
+            ..plain
+        },
+    );
+}
+
+#[test]
+fn check_config_shows_values_sources_and_memory() {
+    let text =
+        answer(&["check-config", "--kafka-topic", "agents", "--server-allow-unauthenticated", "--partitions", "64"])
+            .expect("the settings are allowed");
+    let line =
+        |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
+    assert!(line("topic = \"agents\"").ends_with("# flag --kafka-topic"));
+    assert!(line("allow_unauthenticated = true").ends_with("# flag --server-allow-unauthenticated"));
+    assert!(text.contains("# Memory, at most, with 64 partitions") && text.contains("with 1024 partitions"), "{text}");
+    assert!(text.parse::<toml::Table>().is_ok(), "all of it is a file that can be loaded: {text}");
+
+    let json = answer(&["check-config", "--output", "json", "--partitions", "64"]).expect("the settings are allowed");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    let sums: Vec<_> = json["memory"].as_array().into_iter().flatten().map(|sum| &sum["partitions"]).collect();
+    assert_eq!(sums, [64, 1_024]);
+}
+
+#[test]
+fn every_table_of_the_documentation_is_printed() {
+    for (name, rows_min) in [("config", 60), ("retired", 30), ("metrics", 40), ("close-codes", CloseReason::ALL.len())]
+    {
+        let text = answer(&["docs", name]).expect("the table exists");
+        let rows = text.lines().filter(|line| line.starts_with("| ")).count();
+        assert!(rows >= rows_min, "{name} has {rows} rows");
+    }
+    assert!(docs::close_codes().contains("| 1001 | `shutting_down` |"));
+}
+
+use crate::words::CloseReason;
