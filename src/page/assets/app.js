@@ -100,11 +100,12 @@ export class App {
     switch (frame?.type) {
       case 'batch': {
         const fresh = this.ledger.batch(frame);
-        const replaying = this.ledger.resume !== null;
+        const live = this.ledger.resume === null;
+        const came = { live, replayed: !live && this.awayWhy !== 'first' };
         let events = 0;
         for (const record of fresh) {
           events += this.model.apply(record, frame.partition, now);
-          this.meter.add(record, now, replaying && this.awayWhy !== 'first');
+          this.meter.add(record, now, came);
         }
         this.ledger.countEvents(events);
         this.unsaved = true;

@@ -76,8 +76,7 @@ export class Chart {
     g.fillStyle = this.colours.text;
     g.globalAlpha = 0.75;
     g.font = '500 10px ui-monospace, "JetBrains Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
-    g.textAlign = 'right';
-    g.fillText(`${Math.round((this.top * 1000) / SLOT_MS).toLocaleString('en-US')}/s`, width - 2, 10);
+    g.fillText(`${Math.round((this.top * 1000) / SLOT_MS).toLocaleString('en-US')}/s`, 1, 10);
     g.globalAlpha = 1;
   }
 

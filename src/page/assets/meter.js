@@ -29,14 +29,14 @@ export class Meter {
     return slot.id === id ? slot : null;
   }
 
-  /** One record's events. */
-  add(record, now, replaying) {
+  /** One record's events. Only a record that comes `live` tells about clocks; `replayed` ones are marked. */
+  add(record, now, { live, replayed }) {
     const events = Array.isArray(record.events) ? record.events : [];
     const written = Number(record.timestamp_ms);
     let at = now;
     if (Number.isFinite(written) && written > 0) {
       const difference = now - written;
-      if (!replaying) this.skew = this.skew === null || difference < this.skew ? difference : this.skew + 0.001 * (difference - this.skew);
+      if (live) this.skew = this.skew === null || difference < this.skew ? difference : this.skew + 0.001 * (difference - this.skew);
       const skew = this.skew !== null && Math.abs(this.skew) > 2000 ? this.skew : 0;
       at = Math.min(now, written + skew);
     }
@@ -46,7 +46,7 @@ export class Meter {
     const slot = this.slot(at);
     if (!slot) return;
     for (const event of events) slot.kinds[SLOT_OF_KIND[event?.kind] ?? 0] += 1;
-    if (replaying) slot.replayed += events.length;
+    if (replayed) slot.replayed += events.length;
   }
 
   arrival(now) {

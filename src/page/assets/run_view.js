@@ -45,6 +45,7 @@ export class RunView {
       style(tick, 'left', `${(100 * i) / TICKS}%`);
       p.axis.append(tick);
     }
+    p.now = h('span.now');
     p.lanes = h('div.lanes', { role: 'list' });
     p.lanesMore = h('p.more');
     p.streams = h('div.streams');
@@ -61,7 +62,7 @@ export class RunView {
         h('div.run-sub', null, p.thread, p.quality),
         p.facts, p.note),
       p.errorsBox,
-      h('section.block', { 'aria-label': 'Nodes' }, h('h3', null, 'Nodes'), h('div.gantt', null, h('div.axis-row', null, h('span'), p.axis, h('span')), p.lanes, p.lanesMore)),
+      h('section.block', { 'aria-label': 'Nodes' }, h('h3', null, 'Nodes', p.now), h('div.gantt', null, h('div.axis-row', null, h('span'), p.axis, h('span')), p.lanes, p.lanesMore)),
       h('div.pair', null,
         h('section.block', { 'aria-label': 'Model output' }, h('h3', null, 'Model output', p.streamsCount), p.streamsEmpty, p.streams),
         h('section.block', { 'aria-label': 'Tool calls' }, h('h3', null, 'Tool calls', p.toolsCount), p.toolsEmpty, p.tools)),
@@ -128,6 +129,8 @@ export class RunView {
     for (let i = 0; i <= TICKS; i += 1) text(p.axis.children[i], i === 0 ? '0' : duration((end * i) / TICKS));
     const lanes = this.lanes(run);
     rows(p.lanes, lanes.slice(0, LANES_SHOWN), makeLane, (row, lane) => fillLane(row, lane, run, scale, end));
+    const busy = run.ended === null ? run.lanes.findLast((l) => l.open > 0 && (l.note || l.percent !== null)) : null;
+    text(p.now, busy ? `${busy.node}: ${busy.percent === null ? '' : `${Math.round(busy.percent * 100)}% `}${busy.note ?? ''}` : '');
     const more = lanes.length - LANES_SHOWN;
     hidden(p.lanesMore, more <= 0);
     if (more > 0) text(p.lanesMore, `and ${more} more nodes`);
@@ -197,11 +200,11 @@ export class RunView {
 }
 
 function makeLane() {
-  return h('div.lane', { role: 'listitem' }, h('span.label', null, h('span.dot', { 'aria-hidden': 'true' }), h('span.node'), h('span.times')), h('div.track'), h('span.took'), h('span.lane-note'));
+  return h('div.lane', { role: 'listitem' }, h('span.label', null, h('span.dot', { 'aria-hidden': 'true' }), h('span.node'), h('span.times')), h('div.track'), h('span.took'));
 }
 
 function fillLane(row, lane, run, scale, end) {
-  const [label, track, took, note] = row.children;
+  const [label, track, took] = row.children;
   const running = lane.open > 0;
   const status = lane.executions.length === 0 ? 'planned' : running ? 'running' : lane.failed ? 'failed' : 'done';
   attribute(row, 'data-status', status);
@@ -227,10 +230,6 @@ function fillLane(row, lane, run, scale, end) {
     style(bar, 'width', `${Math.max(0, (b.to - b.from) * scale).toFixed(2)}%`);
   });
   text(took, lane.executions.length === 0 ? '' : duration(total));
-  const percent = lane.percent === null ? '' : `${Math.round(lane.percent * 100)}% `;
-  const said = running && (lane.note || percent) ? `${percent}${lane.note ?? ''}` : '';
-  text(note, said);
-  hidden(note, said === '');
 }
 
 function makeStream() {

@@ -139,7 +139,7 @@ export class RunsView {
     text(row.thread, run.name ? run.thread : run.tenant);
     text(row.status, STATUS_TEXT[run.status] ?? run.status);
     const { counts } = run;
-    text(row.badges, [counts.tokens > 0 ? `${compact(counts.tokens)} tok` : '', counts.tools > 0 ? `${counts.tools} tools` : ''].filter(Boolean).join(' · '));
+    text(row.badges, [counts.tokens > 0 ? `${compact(counts.tokens)} tok` : '', counts.tools > 0 ? `${counts.tools} ${counts.tools === 1 ? 'tool' : 'tools'}` : ''].filter(Boolean).join(' · '));
     style(row.bar, 'transform', `scaleX(${progress(run).toFixed(3)})`);
   }
 }

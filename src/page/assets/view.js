@@ -235,7 +235,7 @@ export class View {
         h('b', null, `${WHY[back.why]}${back.awayMs > 0 ? ` of ${duration(back.awayMs)}` : ''}: `),
         h('span', { id: 'replayed', 'data-events': back.events, 'data-records': back.records }, `${count(back.events)} events replayed`), ', ',
         h('strong', { id: 'none-missing', 'data-violations': back.violations }, whole ? 'none is missing' : 'the sequence is not whole'),
-        h('span.dim', null, ` ${count(back.records)} records on ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'}, each offset checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
+        h('span.dim', null, `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
       h('button.close', { type: 'button', 'aria-label': 'Dismiss', click: () => hidden(e.toast, true) }, '×'));
     hidden(e.toast, false);
     this.toastUntil = now + TOAST_MS;
