@@ -9,6 +9,8 @@ pub mod framing;
 pub mod inflate;
 mod schema;
 pub mod scan;
+#[cfg(feature = "gateway")]
+pub mod json;
 
 /// What agents send: package `dashstream.v1`.
 pub use generated::dashstream_v1 as proto;

@@ -9,7 +9,7 @@ use crate::wire::proto::dash_stream_message::Message as Payload;
 use crate::wire::proto::{DashStreamMessage, Event, EventBatch, Header};
 
 mod grow;
-mod typed;
+pub(super) mod typed;
 
 /// What the scan should find, in owned form.
 #[derive(PartialEq, Debug)]
