@@ -11,5 +11,8 @@ pub mod exposition;
 pub mod health;
 pub mod http;
 pub mod render;
+pub mod admin;
+pub mod logging;
+pub mod throttle;
 #[cfg(test)]
 mod fixture;
