@@ -205,3 +205,48 @@ fn half_requests_and_vanished_clients_hold_nobody_up() {
     }
     assert_eq!(running.get("GET", "/live").expect("an answer").0, 200);
 }
+
+/// Runs in a process of its own, because descriptors belong to the whole process: the test starts itself again with
+/// few of them allowed, and does its work there.
+#[test]
+fn running_out_of_descriptors_kills_the_listener_and_it_comes_back() {
+    const FEW: u64 = 64;
+    if Process::read().max_fds.is_none_or(|most| most > FEW) {
+        let this = std::env::current_exe().expect("the test binary");
+        let name = "observe::admin::tests::running_out_of_descriptors_kills_the_listener_and_it_comes_back";
+        let script = format!("ulimit -n {FEW} && exec \"$0\" --exact {name} --test-threads=1 --nocapture");
+        let output = std::process::Command::new("sh").arg("-c").arg(script).arg(this).output().expect("a shell");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    // One descriptor left besides the client's makes the server's clone of the socket fail, none its accept.
+    for left in [2, 1] {
+        let alone = start_server(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        run_out(alone.address, left);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while probe(alone.address) != Listener::Dead {
+            assert!(Instant::now() < deadline, "tiny_http survives with {left} descriptors: the repair is not needed");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let running = Running::start();
+        for _ in 0..2 {
+            run_out(running.address, left);
+            running.eventually("the port answers again", |running| {
+                running.get("GET", "/live").is_ok_and(|(status, _)| status == 200)
+            });
+        }
+    }
+}
+
+/// Takes all descriptors but `left`, connects, and gives them back when the connection had time to do its harm.
+fn run_out(address: SocketAddr, left: usize) {
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    taken.truncate(taken.len().saturating_sub(left));
+    let client = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+    thread::sleep(Duration::from_millis(300));
+    drop((client, taken));
+}
