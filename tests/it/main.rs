@@ -9,3 +9,17 @@
 mod harness;
 
 mod every_byte_reaches_twenty_v1_clients;
+mod bad_records_have_one_disposition_each;
+mod kill_nine_loses_nothing;
+mod sigterm_says_goodbye;
+mod hostile_clients_hurt_nobody;
+mod resume_answers_are_typed;
+mod broker_gone_and_back;
+mod two_gateways_agree;
+mod pause_stops_one_partition;
+mod fail_closed_holds_the_commit;
+mod topic_appears_later;
+mod group_mode_shares;
+mod stream_changed_is_told;
+mod transactions_are_holes;
+mod http_tells_the_truth;

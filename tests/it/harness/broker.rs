@@ -96,3 +96,26 @@ pub fn die_with_parent(command: &mut Command) {
         });
     }
 }
+
+#[test]
+fn a_broker_comes_back_with_its_data() {
+    let mut broker = Broker::start("comes-back");
+    let topic = broker.kafka.topic("data", 2);
+    let producer = broker.kafka.producer(&topic);
+    (0..100u64).for_each(|index| producer.send((index % 2) as u32, &index.to_be_bytes()));
+    producer.flush();
+    broker.kill();
+    broker.up();
+    broker.pause();
+    broker.resume();
+    let records = broker.kafka.read(&topic);
+    let values: Vec<u64> = records
+        .iter()
+        .map(|record| u64::from_be_bytes(record.value.as_deref().expect("a value").try_into().expect("eight bytes")))
+        .collect();
+    assert_eq!(values, (0..100).step_by(2).chain((1..100).step_by(2)).collect::<Vec<u64>>());
+    assert_eq!(broker.kafka.watermarks(&topic, 1), (0, 50));
+    let pid = broker.process.as_ref().expect("it runs").id();
+    drop(broker);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "nothing is left");
+}

@@ -67,8 +67,10 @@ impl Kafka {
 
     pub fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin = self.admin();
-        let mut topic =
-            NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "16777216");
+        // Nothing goes by age: tests set timestamps as they like.
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "16777216")
+            .set("retention.ms", "-1");
         for (key, value) in settings {
             topic = topic.set(key, value);
         }

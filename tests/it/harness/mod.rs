@@ -17,4 +17,5 @@ pub mod v1;
 pub mod json;
 pub mod v2;
 pub mod ledger;
+pub mod load;
 pub mod hostile;

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, WebSocket};
+use tungstenite::protocol::WebSocket;
 use tungstenite::{Bytes, Error, HandshakeError, Message};
 
 use super::wait;
@@ -126,13 +125,6 @@ impl Socket {
 
     pub fn send_json(&mut self, value: &serde_json::Value) {
         self.send_text(&value.to_string());
-    }
-
-    /// Says goodbye as RFC 6455 wants it.
-    pub fn close(&mut self) {
-        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        let _shows_when_reading = self.inner.close(Some(frame));
-        let _shows_when_reading = self.inner.flush();
     }
 
     /// The close that the gateway sends by `limit`; what comes before it is passed over.
