@@ -22,6 +22,7 @@ pub mod records;
 pub mod partitioner;
 pub mod ahead;
 pub mod broker;
+pub mod feeder;
 
 use thiserror::Error;
 

@@ -139,6 +139,7 @@ mod tests {
 
     /// Not a gate: printed, so that one can see what share of a core a demo costs.
     #[test]
+    #[allow(clippy::print_stderr, reason = "a number to look at")]
     fn the_speed_of_the_generator_is_reported() {
         let mut records = Records::new(5, 20_000, true);
         let mut record = Record::default();
