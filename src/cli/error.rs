@@ -17,7 +17,7 @@ pub enum CliError {
     Gateway(#[from] GatewayError),
     #[error(transparent)]
     Demo(#[from] DemoError),
-    #[error("cannot write the answer: {0}")]
+    #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
 

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: what is understood, what is refused, and with which exit code.
 
 use super::*;
+use crate::words::CloseReason;
 
 fn answer(arguments: &[&str]) -> Result<String, CliError> {
     let arguments = std::iter::once("dashstream").chain(arguments.iter().copied()).map(OsString::from);
@@ -128,4 +129,24 @@ fn every_table_of_the_documentation_is_printed() {
     assert!(docs::close_codes().contains("| 1001 | `shutting_down` |"));
 }
 
-use crate::words::CloseReason;
+#[test]
+fn the_readme_shows_what_the_code_prints() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("there is a README");
+    for (name, print) in docs::TABLES {
+        assert!(
+            readme.contains(print().trim_end()),
+            "the table {name:?} is not as printed: dashstream docs --write README.md"
+        );
+    }
+    assert_eq!(docs::renewed(&readme), readme);
+}
+
+#[test]
+fn marked_tables_are_renewed_and_the_rest_is_left_alone() {
+    let text = "# A\n<!-- printed by: dashstream docs close-codes -->\nold\n<!-- end of print -->\nB\n";
+    let renewed = docs::renewed(text);
+    assert!(renewed.starts_with("# A\n<!-- printed by: dashstream docs close-codes -->\n\n| code |"), "{renewed}");
+    assert!(renewed.ends_with("|\n<!-- end of print -->\nB\n") && !renewed.contains("old"), "{renewed}");
+    let unmarked = "# A\n<!-- printed by: dashstream docs close-codes -->\nno end\n";
+    assert_eq!(docs::renewed(unmarked), unmarked);
+}

@@ -30,6 +30,8 @@ impl Loaded {
             text.push_str(&format!("# {title}\n[{section}]\n"));
             for setting in self.settings.iter().filter(|setting| setting.key.section == section) {
                 let line = match &setting.value {
+                    // A mask is no value: in a file it would be one.
+                    Some(_) if setting.key.secret => format!("# {} is set", setting.key.name),
                     Some(value) => format!("{} = {}", setting.key.name, toml_value(value)),
                     None => format!("# {} is unset", setting.key.name),
                 };
@@ -114,6 +116,6 @@ pub fn memory_text(sum: &MemorySum) -> String {
 fn rounded(bytes: u64) -> String {
     match bytes {
         0..0x10_0000 => Value::Size(bytes).to_string(),
-        _ => format!("{}.{} MiB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
+        _ => format!("{}.{} MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
     }
 }
