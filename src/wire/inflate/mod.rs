@@ -90,7 +90,7 @@ impl Inflater {
     /// that or the limit is refused as too large.
     pub fn small(&mut self, frames: &[u8]) -> Result<&[u8], Refusal> {
         let declared = self.declared(frames)?;
-        if declared.unwrap_or(0) > SCRATCH_BYTES_MAX || !self.into_scratch(frames, declared)? {
+        if declared.unwrap_or(0) > SCRATCH_BYTES_MAX || !self.fill_scratch(frames, declared)? {
             return Err(Refusal::TooLarge { limit: self.decoded_max.min(SCRATCH_BYTES_MAX) });
         }
         Ok(&self.scratch)
@@ -99,7 +99,7 @@ impl Inflater {
     /// Into the scratch buffer (None) or, if that is too small, into a large one.
     fn inflate(&mut self, frames: &[u8]) -> Result<Option<Large>, Refusal> {
         let declared = self.declared(frames)?;
-        if declared.unwrap_or(0) <= SCRATCH_BYTES_MAX && self.into_scratch(frames, declared)? {
+        if declared.unwrap_or(0) <= SCRATCH_BYTES_MAX && self.fill_scratch(frames, declared)? {
             return Ok(None);
         }
         if self.decoded_max <= SCRATCH_BYTES_MAX {
@@ -142,7 +142,7 @@ impl Inflater {
     }
 
     /// False if it does not fit into the largest scratch buffer.
-    fn into_scratch(&mut self, frames: &[u8], declared: Option<usize>) -> Result<bool, Refusal> {
+    fn fill_scratch(&mut self, frames: &[u8], declared: Option<usize>) -> Result<bool, Refusal> {
         let mut capacity = declared.unwrap_or(0).next_power_of_two().clamp(SCRATCH_BYTES_MIN, SCRATCH_BYTES_MAX);
         loop {
             self.scratch.clear();
