@@ -107,7 +107,10 @@ impl Feeder {
         let stop = Arc::new(AtomicBool::new(false));
         let feed = Feed::new(options, Arc::clone(&progress), Arc::clone(&stop))?;
         #[allow(clippy::disallowed_methods, reason = "a producer's thread, joined below: not one of the gateway's")]
-        let thread = std::thread::Builder::new().name("feeder".to_owned()).spawn(move || feed.run())?;
+        let thread = std::thread::Builder::new().name("feeder".to_owned()).spawn(move || {
+            // Said at once: whoever started this may look only when everything ends.
+            feed.run().inspect_err(|error| tracing::error!(%error, "no more made-up runs"))
+        })?;
         Ok(Self { progress, stop, thread: Some(thread) })
     }
 
