@@ -49,8 +49,10 @@ pub fn measure(
             "bytes/write",
             "records/write",
             "deliveries/cpu-s",
-            "floor",
+            "floor, same pace",
             "ratio",
+            "floor, full speed",
+            "ratio to that",
         ],
     );
     for rate in rates {
@@ -68,11 +70,15 @@ pub fn measure(
         let records_per_write = deliveries / of("dashstream_writes_total").max(1.0);
 
         let frame = (bytes_per_write / records_per_write.max(1.0)).max(8.0);
-        let question = format!("{} {} {FLOOR_SECONDS}", bytes_per_write.max(16.0) as usize, frame as usize);
-        let answer = floor.ask(&question)?;
-        let floor_writes = answer["writes"].as_f64().unwrap_or(0.0) / answer["cpu"].as_f64().unwrap_or(f64::NAN);
-        // What the bare sends would have delivered: as many records in each buffer.
-        let floor_deliveries = floor_writes * records_per_write;
+        let rounds = (of("dashstream_writes_total") / clients as f64 / seconds).ceil().max(1.0);
+        let mut ask = |rounds: f64| -> Outcome<f64> {
+            let bytes = bytes_per_write.max(16.0);
+            let answer = floor.ask(&format!("{bytes:.0} {frame:.0} {FLOOR_SECONDS} {rounds:.0}"))?;
+            let of = |key: &str| answer[key].as_f64().unwrap_or(f64::NAN);
+            // What bare sends would have delivered in a CPU-second: as many records in each buffer.
+            Ok(of("bytes") / bytes / of("cpu") * records_per_write)
+        };
+        let (paced_floor, full_floor) = (ask(rounds)?, ask(0.0)?);
         let share = |cpu: f64| number(cpu / seconds * 100.0, 0);
         report.row(vec![
             number(*rate as f64, 0),
@@ -84,14 +90,17 @@ pub fn measure(
             number(bytes_per_write, 0),
             number(records_per_write, 1),
             number(deliveries / cpu, 0),
-            number(floor_deliveries, 0),
-            number(deliveries / cpu / floor_deliveries, 2),
+            number(paced_floor, 0),
+            number(deliveries / cpu / paced_floor, 2),
+            number(full_floor, 0),
+            number(deliveries / cpu / full_floor, 2),
         ]);
     }
     floor_sink.ask("")?;
     drop((floor, floor_sink, sink));
     gateway.stop()?;
     report.note("missing: told as gaps to clients that fell off the log, or not there when nothing more came.");
+    report.note("floor: bare sends to as many clients with as many bytes per write, at the gateway's pace, and as fast as they go.");
     report.note("The gateway's CPU also holds the ingest. A sink or generator above 85 % of a core limits the run.");
     Ok(report)
 }

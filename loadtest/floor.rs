@@ -15,11 +15,11 @@ use rdkafka_sys as native;
 use serde_json::json;
 
 use crate::frames::filled;
-use crate::process::own_cpu_seconds;
+use crate::process::{fine_timers, own_cpu_seconds};
 use crate::{Outcome, PATIENCE};
 
-/// Takes `count` connections, then for each line `bytes frame seconds` sends buffers of `bytes` bytes to all of them
-/// in turn, as fast as they take them, and says what that cost.
+/// Takes `count` connections, then for each line `bytes frame seconds rounds` sends buffers of `bytes` bytes to all
+/// of them in turn, so many rounds per second (0: as fast as they take them), and says what that cost.
 pub fn send(count: usize) -> Outcome<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     println!("{}", json!({ "port": listener.local_addr()?.port() }));
@@ -38,8 +38,13 @@ pub fn send(count: usize) -> Outcome<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let numbers: Vec<usize> = line.split_whitespace().filter_map(|part| part.parse().ok()).collect();
-        let [bytes, frame, seconds] = numbers[..] else { return Err("wanted: bytes frame seconds".into()) };
-        println!("{}", sender.run(&filled(bytes, frame), Duration::from_secs(seconds as u64))?);
+        let [bytes, frame, seconds, rounds] = numbers[..] else {
+            return Err("wanted: bytes frame seconds rounds".into());
+        };
+        let length = Duration::from_secs(seconds as u64);
+        let buffer = filled(bytes, frame);
+        let answer = if rounds == 0 { sender.saturate(&buffer, length) } else { sender.pace(&buffer, length, rounds) };
+        println!("{}", answer?);
     }
     Ok(())
 }
@@ -59,7 +64,36 @@ struct Sender {
 }
 
 impl Sender {
-    fn run(&mut self, buffer: &[u8], length: Duration) -> Outcome<serde_json::Value> {
+    fn pace(&mut self, buffer: &[u8], length: Duration, rounds: usize) -> Outcome<serde_json::Value> {
+        fine_timers();
+        for target in &mut self.targets {
+            target.sent %= buffer.len();
+        }
+        let (start, cpu) = (Instant::now(), own_cpu_seconds());
+        let (mut writes, mut bytes) = (0u64, 0u64);
+        for round in 1.. {
+            for target in &mut self.targets {
+                match target.stream.write(&buffer[target.sent..]) {
+                    Ok(written) => {
+                        writes += 1;
+                        bytes += written as u64;
+                        target.sent = (target.sent + written) % buffer.len();
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if start.elapsed() >= length {
+                break;
+            }
+            let due = Duration::from_secs_f64(round as f64 / rounds as f64);
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+        let (seconds, cpu) = (start.elapsed().as_secs_f64(), own_cpu_seconds() - cpu);
+        Ok(json!({ "writes": writes, "bytes": bytes, "cpu": cpu, "seconds": seconds }))
+    }
+
+    fn saturate(&mut self, buffer: &[u8], length: Duration) -> Outcome<serde_json::Value> {
         let mut ready: VecDeque<usize> = (0..self.targets.len()).collect();
         for target in &mut self.targets {
             (target.ready, target.sent) = (true, target.sent % buffer.len());
