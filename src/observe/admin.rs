@@ -1,8 +1,8 @@
 //! The `http` thread: renders all bodies about once a second, and serves the admin port with tiny_http.
 //!
 //! tiny_http ends its listener for ever when an accept fails or its thread panics, both of which running out of
-//! descriptors brings about, and says so only sometimes. Hence the thread connects to its own port when nobody else
-//! does, and builds the server anew when that is refused.
+//! descriptors brings about, and says so only sometimes. Hence the thread connects to its own port every few
+//! seconds, and builds the server anew when that is refused.
 //!
 //! A connection costs tiny_http a thread, and it has no timeouts of its own. Timeouts set on the listener are inherited by
 //! what it accepts: a connection on which nothing comes, and a client that does not read, end after them. Request
@@ -33,12 +33,13 @@ use crate::config::Config;
 const RENDER_EVERY: Duration = Duration::from_secs(1);
 /// How long one turn waits for a request: also how late `stop` is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// Nobody asked for this long: look whether the port still answers.
-const PROBE_AFTER: Duration = Duration::from_secs(3);
+/// Between two looks whether the port still accepts. Requests prove nothing: they may come over old connections.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection on which no byte comes for this long ends. Far above `PROBE_AFTER`, because the listener inherits
-/// nothing but shares it: an accept that waits longer than this fails, and every probe ends such a wait.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection on which no byte comes for this long ends. Short, because tiny_http hands several connections that come
+/// at once to one thread, where they wait for each other. Above `PROBE_EVERY`, because the listener has the timeout
+/// too: an accept that waits longer fails, which costs a new server, and every probe ends such a wait.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that takes no byte for this long is given up. While it waits, nothing is rendered.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A client that takes bytes, but not all of them within this, is given up as well.
@@ -146,8 +147,7 @@ pub fn run(inputs: AdminInputs, stop: &AtomicBool) {
 struct Front {
     address: SocketAddr,
     server: Option<Server>,
-    /// Last sign that the listener lives: a request, or a probe that was accepted.
-    answered_at: Instant,
+    probed_at: Instant,
     rebuilt_at: Option<Instant>,
     complaints: Throttle,
 }
@@ -157,7 +157,7 @@ impl Front {
         Self {
             address: server.address,
             server: Some(server.server),
-            answered_at: Instant::now(),
+            probed_at: Instant::now(),
             rebuilt_at: None,
             complaints: Throttle::new(5, 60_000),
         }
@@ -169,19 +169,18 @@ impl Front {
             self.rebuild();
             return;
         };
+        if self.probed_at.elapsed() >= PROBE_EVERY {
+            self.probed_at = Instant::now();
+            if probe(self.address) == Listener::Dead {
+                self.lost("nobody listens on the admin port any more");
+                return;
+            }
+        }
         match server.recv_timeout(TURN) {
             Ok(Some(request)) => {
-                self.answered_at = Instant::now();
                 let served = panic::catch_unwind(AssertUnwindSafe(|| serve(request, bodies)));
                 if served.is_err() {
                     self.complain("a request to the admin port ended in a panic");
-                }
-            }
-            Ok(None) if self.answered_at.elapsed() >= PROBE_AFTER => {
-                if probe(self.address) == Listener::Dead {
-                    self.lost("nobody listens on the admin port any more");
-                } else {
-                    self.answered_at = Instant::now();
                 }
             }
             Ok(None) => {}
@@ -204,7 +203,7 @@ impl Front {
             Ok(server) => {
                 tracing::info!(address = %self.address, "the admin port answers again");
                 self.server = Some(server.server);
-                self.answered_at = Instant::now();
+                self.probed_at = Instant::now();
             }
             Err(error) => self.complain(&error.to_string()),
         }

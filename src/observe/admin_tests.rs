@@ -43,8 +43,8 @@ impl Running {
 
     fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         Ok(stream)
     }
 
@@ -56,7 +56,7 @@ impl Running {
     }
 
     fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self) {
             assert!(Instant::now() < deadline, "{what}: did not happen");
             thread::sleep(Duration::from_millis(20));

@@ -1,94 +1,27 @@
 //! Configurations and stats that the tests of this room start from. Compiled for tests only.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::stats::{ShardStats, Stats, WorkerState};
-use crate::config::{
-    AddressFamily, AdminConfig, Assignment, ClientConfig, Config, DlqConfig, DlqMode, FanoutConfig, KafkaConfig,
-    LagConfig, LogConfig, LogFormat, LoggingConfig, OffsetReset, OnDecodeError, SchemaConfig, SchemaPolicy, Secret,
-    SecurityConfig, SecurityProtocol, ServerConfig, ShutdownConfig, SlowPolicy,
-};
+use crate::config::{self, Config};
 use crate::words::{PartitionId, StreamIdentity};
 
 /// The moment at which [`serving`] and [`busy`] are in order.
 pub(super) const NOW_MS: u64 = 1_000_000;
 
 pub(super) fn config() -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        kafka: KafkaConfig {
-            brokers: "127.0.0.1:9092".to_owned(),
-            topic: "events".to_owned(),
-            group_id: "dashstream-test".to_owned(),
-            assignment: Assignment::All,
-            auto_offset_reset: OffsetReset::Earliest,
-            on_decode_error: OnDecodeError::Skip,
-            security: SecurityConfig {
-                protocol: SecurityProtocol::Plaintext,
-                sasl_mechanism: None,
-                sasl_username: None,
-                sasl_password: Some(Secret("never-shown-1".to_owned())),
-                sasl_oauthbearer_config: Some(Secret("never-shown-2".to_owned())),
-                ssl_ca_location: None,
-                ssl_certificate_location: None,
-                ssl_key_location: None,
-                ssl_key_password: Some(Secret("never-shown-3".to_owned())),
-                ssl_verify_hostname: true,
-            },
-            broker_address_family: AddressFamily::V4,
-            queue_bytes: 128 << 20,
-            fetch_max_wait: second,
-            session_timeout: 10 * second,
-            commit_interval: 5 * second,
-            discovery_interval: 5 * second,
-            partitions_max: 1_024,
-            payload_max_bytes: 10 << 20,
-        },
-        schema: SchemaConfig { policy: SchemaPolicy::Forward },
-        server: ServerConfig {
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 3002,
-            allow_unauthenticated: false,
-            max_connections: 10_000,
-            max_connections_per_ip: 10,
-            trusted_proxy_ips: vec![],
-            shards: 2,
-        },
-        admin: AdminConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
-        client: ClientConfig {
-            slow_policy: SlowPolicy::Gap,
-            stall_timeout: 60 * second,
-            ping_interval: 20 * second,
-            idle_timeout: 60 * second,
-            handshake_timeout: 5 * second,
-            head_max_bytes: 16 << 10,
-            message_max_bytes: 1 << 20,
-            resume_grace: second / 2,
-            resume_partitions_max: 1_024,
-            resume_threads_max: 10_000,
-        },
-        log: LogConfig {
-            max_bytes: 256 << 20,
-            max_age: 600 * second,
-            warm_bytes: 128 << 20,
-            warm_age: 300 * second,
-            chunk_bytes: 64 << 10,
-        },
-        fanout: FanoutConfig { flush: second / 200, mid_frame_max_bytes: 64 << 20, inbound_max_bytes: 64 << 20 },
-        dlq: DlqConfig {
-            topic: "events-dlq".to_owned(),
-            mode: DlqMode::FailOpen,
-            value_max_bytes: 64 << 10,
-            queue_max_bytes: 16 << 20,
-            ledger_max: 1_000,
-            send_timeout: 5 * second,
-        },
-        lag: LagConfig { check_interval: 10 * second, stall_timeout: 60 * second },
-        shutdown: ShutdownConfig { deadline: 10 * second },
-        logging: LoggingConfig { filter: "info".to_owned(), format: LogFormat::Text },
-    }
+    let settings = [
+        ("kafka.topic", "events"),
+        ("kafka.group_id", "dashstream-test"),
+        ("kafka.assignment", "all"),
+        ("kafka.on_decode_error", "skip"),
+        ("kafka.payload_max_bytes", "10485760"),
+        ("schema.policy", "forward"),
+        ("dlq.topic", "events-dlq"),
+        ("dlq.mode", "fail_open"),
+        ("lag.check_interval", "10s"),
+    ];
+    config::load_with(&settings).expect("settings that are allowed").config
 }
 
 pub(super) fn identity() -> StreamIdentity {

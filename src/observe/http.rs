@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: sockets, request parsing, the upgrade at `/ws`, and authentication.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -70,6 +71,13 @@ pub struct Response {
     pub body: Body,
     /// The answer to HEAD: the headers of the body without the body.
     pub head_only: bool,
+}
+
+impl Surface {
+    /// The front that listens at `host`.
+    pub fn service(host: IpAddr) -> Self {
+        Self::Service { public: !host.to_canonical().is_loopback() }
+    }
 }
 
 impl Body {
@@ -278,6 +286,21 @@ mod tests {
                 assert_eq!(response.status == 405, header(&response, "Allow") == Some("GET, HEAD"), "{path}");
                 assert_ne!(phrase(response.status), "Unknown", "{}", response.status);
             }
+        }
+    }
+
+    #[test]
+    fn a_service_is_public_unless_it_listens_on_loopback() {
+        for (host, public) in [
+            ("127.0.0.1", false),
+            ("127.8.8.8", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("10.0.0.1", true),
+        ] {
+            assert_eq!(Surface::service(host.parse().expect(host)), Surface::Service { public }, "{host}");
         }
     }
 

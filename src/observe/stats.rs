@@ -228,7 +228,7 @@ impl PartitionStats {
     pub fn settled<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
         for _ in 0..64 {
             let before = self.books.load(Ordering::Acquire);
-            if before % 2 == 0 {
+            if before.is_multiple_of(2) {
                 let value = read(self);
                 std::sync::atomic::fence(Ordering::Acquire);
                 if self.books.load(Ordering::Acquire) == before {
