@@ -94,6 +94,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::wire::inflate::Inflater;
+    use crate::wire::json::events_json;
+    use crate::wire::scan::{Scan, scan as scan_body};
+    use crate::words::DropReason;
 
     /// The records of `seconds` at `rate`, at even times.
     fn records(seed: u64, rate: u32, poison: bool, seconds: i64) -> Vec<Record> {
@@ -125,6 +129,45 @@ mod tests {
             assert_eq!((record.payload().is_none(), record.events), (record.poison == Some(Poison::Null), 0));
         }
         assert!(records(3, 50, false, 600).iter().all(|record| record.poison.is_none() && record.events > 0));
+    }
+
+    #[test]
+    fn the_gateway_reads_every_record_and_refuses_every_poison_for_its_own_reason() {
+        let (mut inflater, mut scan, mut json) = (Inflater::new(1 << 20), Scan::default(), Vec::new());
+        let mut poisons = [0_u32; 4];
+        for record in records(6, 200, true, 300) {
+            let Some(value) = record.payload() else {
+                assert_eq!(record.poison, Some(Poison::Null));
+                poisons[Poison::Null as usize] += 1;
+                continue;
+            };
+            let refusal = match inflater.body(value) {
+                Err(refusal) => DropReason::from(refusal),
+                Ok(body) => match scan_body(body.bytes(), &mut scan) {
+                    Err(_) => DropReason::InvalidProtobuf,
+                    Ok(()) => {
+                        assert_eq!((scan.events.len() as u64, record.poison), (record.events, None));
+                        for event in &scan.events {
+                            assert_eq!(event.thread.of(body.bytes()), record.key);
+                            assert!(event.sequence > 0 && !event.tenant.is_empty());
+                        }
+                        json.clear();
+                        events_json(body.bytes(), 1 << 18, &mut json);
+                        let events: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+                        assert_eq!(events.as_array().map(Vec::len), Some(record.events as usize));
+                        continue;
+                    }
+                },
+            };
+            let kind = record.poison.expect("only poison is refused");
+            poisons[kind as usize] += 1;
+            let expected = match kind {
+                Poison::Undecodable => DropReason::InvalidProtobuf,
+                Poison::Empty | Poison::TruncatedZstd | Poison::Null => DropReason::BufferUnderflow,
+            };
+            assert_eq!(refusal, expected, "{kind:?}");
+        }
+        assert!(poisons.iter().all(|count| *count > 0), "{poisons:?}");
     }
 
     #[test]
