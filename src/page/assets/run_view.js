@@ -235,7 +235,7 @@ function fillLane(row, lane, run, scale, end) {
 function makeStream() {
   const words = document.createTextNode('');
   const box = { words, from: 0, shown: 0, model: h('b'), node: h('span.dim'), speed: h('span.took'), out: h('div.words', { tabindex: '0' }) };
-  box.out.append(words, h('span.caret', { 'aria-hidden': 'true' }));
+  box.out.append(h('p', null, words, h('span.caret', { 'aria-hidden': 'true' })));
   box.root = h('article.tokens', null, h('header', null, box.model, box.node, box.speed), box.out);
   return box;
 }
@@ -247,14 +247,13 @@ function fillStream(box, stream) {
   const speed = seconds > 0.2 && stream.chunks > 1 ? ` · ${compact(stream.tokens / seconds)} tok/s` : '';
   text(box.speed, `${compact(stream.tokens)} tok${speed}`);
   attribute(box.root, 'data-done', stream.done ? 'true' : 'false');
+  // The box is laid out from its end, so that it stays at the newest words without anybody measuring it.
   // Absolute positions in all that the model ever said: what is shown grows at its end and is cut at its start.
   const end = stream.dropped + stream.text.length;
   if (end === box.shown && box.from >= stream.dropped) return;
-  const atEnd = box.out.scrollHeight - box.out.scrollTop - box.out.clientHeight < 24;
   if (end < box.shown || box.shown < stream.dropped || end - box.from > STREAM_CHARS_SHOWN * 1.5) {
     box.from = Math.max(stream.dropped, end - STREAM_CHARS_SHOWN);
     box.words.data = stream.text.slice(box.from - stream.dropped);
   } else box.words.appendData(stream.text.slice(box.shown - stream.dropped));
   box.shown = end;
-  if (atEnd) box.out.scrollTop = box.out.scrollHeight;
 }

@@ -29,6 +29,11 @@ export class RunsView {
     this.reorderedAt = 0;
     this.force = true;
     this.pointer = false;
+    // Kept by an event, because asking the list for it while painting would force a layout.
+    this.scrolled = false;
+    this.list.addEventListener('scroll', () => {
+      this.scrolled = this.list.scrollTop > 8;
+    }, { passive: true });
     this.list.addEventListener('pointerenter', (event) => {
       this.pointer = event.pointerType === 'mouse';
     });
@@ -85,7 +90,7 @@ export class RunsView {
     text(this.count, wanted.length === this.app.model.runs.size ? count(wanted.length) : `${wanted.length} of ${this.app.model.runs.size}`);
     hidden(this.empty, wanted.length > 0);
     text(this.empty, this.app.model.runs.size > 0 ? 'No run matches.' : 'Waiting for the first run.');
-    const held = this.pointer || this.list.scrollTop > 8 || this.list.contains(document.activeElement);
+    const held = this.pointer || this.scrolled || this.list.contains(document.activeElement);
     if (this.force || (!held && now - this.reorderedAt > REORDER_EVERY_MS)) {
       this.arrange(wanted);
       this.reorderedAt = now;
@@ -131,7 +136,7 @@ export class RunsView {
 
   fill(row, run, now, selected) {
     attribute(row.root, 'aria-current', selected ? 'true' : null);
-    text(row.took, duration(elapsed(run, now)));
+    if (row.seen !== run.version || run.ended === null) text(row.took, duration(elapsed(run, now)));
     if (row.seen === run.version) return;
     row.seen = run.version;
     attribute(row.root, 'data-status', run.status);

@@ -21,7 +21,13 @@ export function reason(label) {
   return REASONS[label] ?? label.replaceAll('_', ' ');
 }
 
-export const WHY = { broken: 'Back after a break', lost: 'Back after a lost connection', reload: 'Continued after a reload', first: 'History read' };
+const WHY = { broken: 'Back after a break', lost: 'Back after a lost connection', reload: 'Continued after a reload', first: 'History read' };
+
+/** What a return was, in words. */
+export function howBack(back) {
+  if (back.awayMs <= 0 || back.why === 'first') return WHY[back.why];
+  return back.why === 'reload' ? `${WHY.reload}, from ${duration(back.awayMs)} before` : `${WHY[back.why]} of ${duration(back.awayMs)}`;
+}
 
 export class StreamView {
   constructor(app, root) {
@@ -173,7 +179,7 @@ function makeReturn() {
 function fillReturn(li, r, now, newest) {
   const [head, sum, ranges] = li.children;
   attribute(li, 'data-whole', String(r.violations === 0));
-  text(head.children[0], r.awayMs > 0 && r.why !== 'first' ? `${WHY[r.why]} of ${duration(r.awayMs)}` : WHY[r.why]);
+  text(head.children[0], howBack(r));
   text(head.children[1], ago(now - r.at));
   text(sum, `${count(r.events)} events replayed · ${r.violations === 0 ? '0 missing' : `${r.violations} breaks in the sequence`}${r.missed > 0 ? ` · ${count(r.missed)} withheld, with reason` : ''}`);
   attribute(sum, 'title', `${count(r.records)} records; the gateway counted ${r.told === '' ? 'nothing' : count(r.told)}`);

@@ -3,10 +3,10 @@
 
 import { Chart } from './chart.js';
 import { attribute, h, hidden, text } from './dom.js';
-import { compact, count, duration, rate } from './format.js';
+import { compact, count, rate } from './format.js';
 import { RunView } from './run_view.js';
 import { RunsView } from './runs_view.js';
-import { StreamView, WHY } from './stream_view.js';
+import { StreamView, howBack } from './stream_view.js';
 
 const CHART_EVERY_MS = 250;
 const STREAM_EVERY_MS = 200;
@@ -232,7 +232,7 @@ export class View {
     e.toast.replaceChildren(
       h('span.seal', { 'aria-hidden': 'true' }),
       h('p', null,
-        h('b', null, `${WHY[back.why]}${back.awayMs > 0 ? ` of ${duration(back.awayMs)}` : ''}: `),
+        h('b', null, `${howBack(back)}: `),
         h('span', { id: 'replayed', 'data-events': back.events, 'data-records': back.records }, `${count(back.events)} events replayed`), ', ',
         h('strong', { id: 'none-missing', 'data-violations': back.violations }, whole ? 'none is missing' : 'the sequence is not whole'),
         h('span.dim', null, `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
