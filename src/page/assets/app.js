@@ -49,6 +49,7 @@ export class App {
       try {
         this.ledger = Ledger.restore(saved.ledger);
         this.model.restore({ runs: saved.runs, totals: saved.totals, evicted: saved.evicted });
+        this.meter.slots = saved.slots;
         this.restored = { runs: saved.runs.length, records: this.ledger.records };
         this.awayFrom = saved.at;
         this.awayWhy = 'reload';
@@ -205,7 +206,7 @@ export class App {
         .map((id) => [id, { order: model.runs.get(id).order, run: model.runs.get(id) }]);
       const moment = {
         clear: all, put, remove: all ? [] : [...model.removed],
-        meta: { at: this.world.now(), ledger: this.ledger.save(), totals: { ...model.totals }, evicted: model.evicted },
+        meta: { at: this.world.now(), ledger: this.ledger.save(), totals: { ...model.totals }, evicted: model.evicted, slots: this.meter.slots },
       };
       model.dirty.clear();
       model.removed.clear();

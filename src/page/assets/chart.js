@@ -12,6 +12,7 @@ export class Chart {
     this.context = canvas.getContext('2d');
     this.top = 1;
     this.colours = null;
+    this.slots = null;
     this.size = { width: 0, height: 0, ratio: 1 };
     new ResizeObserver(() => this.measure()).observe(canvas);
     this.measure();
@@ -20,9 +21,14 @@ export class Chart {
   measure() {
     const box = this.canvas.getBoundingClientRect();
     const ratio = Math.min(window.devicePixelRatio || 1, 3);
+    const width = Math.max(1, Math.round(box.width * ratio));
+    const height = Math.max(1, Math.round(box.height * ratio));
     this.size = { width: box.width, height: box.height, ratio };
-    this.canvas.width = Math.max(1, Math.round(box.width * ratio));
-    this.canvas.height = Math.max(1, Math.round(box.height * ratio));
+    // Setting a size empties the canvas, even if it is the same size.
+    if (this.canvas.width === width && this.canvas.height === height) return;
+    this.canvas.width = width;
+    this.canvas.height = height;
+    if (this.slots) this.draw(this.slots);
   }
 
   /** Colours live in the style sheet; the legend's entries carry them here. Call after a change of theme. */
@@ -32,6 +38,7 @@ export class Chart {
   }
 
   draw(slots) {
+    this.slots = slots;
     if (this.colours === null) this.recolour();
     const { width, height, ratio } = this.size;
     const g = this.context;

@@ -25,8 +25,8 @@ const WHY = { broken: 'Back after a break', lost: 'Back after a lost connection'
 
 /** What a return was, in words. */
 export function howBack(back) {
-  if (back.awayMs <= 0 || back.why === 'first') return WHY[back.why];
-  return back.why === 'reload' ? `${WHY.reload}, from ${duration(back.awayMs)} before` : `${WHY[back.why]} of ${duration(back.awayMs)}`;
+  const away = back.awayMs > 0 && (back.why === 'broken' || back.why === 'lost');
+  return away ? `${WHY[back.why]} of ${duration(back.awayMs)}` : WHY[back.why];
 }
 
 export class StreamView {
