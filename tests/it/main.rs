@@ -23,3 +23,4 @@ mod group_mode_shares;
 mod stream_changed_is_told;
 mod transactions_are_holes;
 mod http_tells_the_truth;
+mod page_shows_runs_and_survives_a_break;

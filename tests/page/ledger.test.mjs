@@ -141,6 +141,21 @@ test('a partition of which nothing was seen cannot be named by a cursor: everyth
   assert.equal(ledger.whole, true);
 });
 
+test('a partition that a cursor cannot name, and that is still empty, needs no answer', () => {
+  const ledger = new Ledger();
+  ledger.hello(hello([0, 0], [0, 0]));
+  ledger.ask();
+  ledger.answer('1', resumed(0, 0));
+  ledger.answer('1', resumed(1, 0));
+  ledger.live({ resume: '1' });
+  play(ledger, [batch(0, 0, 5)]);
+  ledger.hello(hello([0, 8], [0, 0]));
+  assert.deepEqual(ledger.ask().cursor, { 0: '4' });
+  ledger.answer('1', resumed(0, 5));
+  assert.deepEqual(play(ledger, [batch(0, 5, 8), batch(1, 0, 3)]).applied, [5, 6, 7, 0, 1, 2]);
+  assert.equal(ledger.whole, true);
+});
+
 test('another stream of the same name empties the ledger', () => {
   const ledger = following(0);
   play(ledger, [batch(0, 0, 5)]);

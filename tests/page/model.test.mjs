@@ -29,6 +29,8 @@ test('a run from start to end, with durations from duration_us', () => {
 
 test('a manifest with nodes by name, and one that is not JSON', () => {
   assert.deepEqual(only(model(event('GRAPH_START', 0, { attributes: { graph_manifest: '{"nodes":{"a":{},"__start__":{},"b":{}}}' } }))).planned, ['a', 'b']);
+  const edges = '[{"from":"__start__","to":"z"},{"from":"z","to":"b"},{"from":"b","to":"z"},{"from":"b","to":"a"}]';
+  assert.deepEqual(only(model(event('GRAPH_START', 0, { attributes: { graph_entry_point: 'z', graph_manifest: `{"nodes":{"a":{},"b":{},"c":{},"z":{}},"edges":${edges}}` } }))).planned, ['z', 'b', 'a', 'c']);
   assert.deepEqual(only(model(event('GRAPH_START', 0, { attributes: { graph_manifest: '{' } }))).planned, []);
 });
 
@@ -76,6 +78,16 @@ test('a tool call: called, tried again, failed', () => {
   const call = (stage, at, more) => other('tool_execution', at, { call_id: 'c', tool_name: 'search', stage, ...more });
   const run = only(model(event('GRAPH_START', 0), call('STARTED', 1, { arguments: { q: 1 } }), call('RETRYING', 2, { error: 'slow' }), call('FAILED', 9, { error: 'gone', duration_us: '8000', retry_count: 1 })));
   assert.deepEqual([run.tools.length, run.tools[0].status, run.tools[0].took, run.tools[0].args, run.tools[0].retries, run.errors.length], [1, 'failed', 8, '{"q":1}', 1, 1]);
+});
+
+test('a tool call told by events and by records is one call, in the lane of its node', () => {
+  const call = (stage, at, more) => other('tool_execution', at, { call_id: 'c', tool_name: 'search', stage, ...more });
+  const about = (kind, at, more) => event(kind, at, { node_id: 'x', attributes: { call_id: 'c', tool_name: 'search' }, ...more });
+  const run = only(model(event('GRAPH_START', 0), event('NODE_START', 1, { node_id: 'x' }), event('NODE_START', 2, { node_id: 'y' }),
+    call('REQUESTED', 3), about('TOOL_START', 4), call('COMPLETED', 9, { duration_us: '6000' }), about('TOOL_ERROR', 10)));
+  assert.deepEqual([run.counts.tools, run.tools[0].status, run.errors.length, run.lanes.map((l) => l.spans.length)], [1, 'done', 0, [1, 0]]);
+  const told = only(model(event('GRAPH_START', 0), event('NODE_START', 1, { node_id: 'x' }), about('TOOL_START', 4), about('TOOL_END', 9, { duration_us: '5000' })));
+  assert.deepEqual([told.counts.tools, told.tools[0].took], [1, 5]);
 });
 
 test('quality, human in the loop, severity', () => {

@@ -99,10 +99,11 @@ export class Ledger {
   ask() {
     const known = [...this.partitions.values()].filter((p) => p.state !== 'absent');
     const cursor = {};
+    // A partition of which we have nothing has no last offset to name, and an unnamed one begins at Hello's position:
+    // if that is beyond what we have, only a resume from earliest brings the rest.
     let unsayable = false;
     for (const p of known) {
-      if (p.next === null) continue;
-      if (p.next > 0n) cursor[p.partition] = String(p.next - 1n);
+      if (p.next !== null && p.next > 0n) cursor[p.partition] = String(p.next - 1n);
       else unsayable ||= p.position !== null && p.position > 0n;
     }
     const fromCursor = Object.keys(cursor).length > 0 && !unsayable;
@@ -114,7 +115,8 @@ export class Ledger {
       missed: before?.missed ?? 0, violations: before?.violations ?? 0, from: before?.from ?? new Map(),
     };
     for (const p of known) {
-      p.state = 'waiting';
+      // Only what is asked for is answered.
+      p.state = !fromCursor || p.partition in cursor ? 'waiting' : 'following';
       p.explained = [];
       p.batchNext = p.next;
       p.skipBelow = fromCursor ? null : p.next;

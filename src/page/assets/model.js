@@ -240,21 +240,38 @@ function error(model, run, at, title, message, more) {
   feed(run, at, 'error', title, message);
 }
 
+/** The nodes that a manifest promises, in the order of its edges from the entry. */
+function promised(graph, entry) {
+  const list = graph?.nodes;
+  const names = (Array.isArray(list) ? list.map((n) => (typeof n === 'string' ? n : n?.id ?? n?.name)) : Object.keys(list ?? {}))
+    .filter((n) => typeof n === 'string' && n !== '' && !/^__(start|end)__$/i.test(n)).slice(0, LANES_MAX);
+  const after = new Map();
+  for (const edge of Array.isArray(graph?.edges) ? graph.edges.slice(0, LANES_MAX * 8) : []) {
+    if (typeof edge?.from === 'string') after.set(edge.from, [...(after.get(edge.from) ?? []), edge.to]);
+  }
+  const known = new Set(names);
+  const order = new Set();
+  const next = [entry ?? names[0]];
+  for (let i = 0; i < next.length && i < LANES_MAX * 8; i += 1) {
+    if (!known.has(next[i]) || order.has(next[i])) continue;
+    order.add(next[i]);
+    next.push(...(after.get(next[i]) ?? []));
+  }
+  return [...order, ...names.filter((n) => !order.has(n))].map((n) => cut(n, NAME_MAX));
+}
+
 function manifest(run, attributes) {
   run.name = name(attributes.graph_name, run.name);
   run.entry = name(attributes.graph_entry_point, run.entry);
-  let nodes = [];
   if (typeof attributes.graph_manifest === 'string' && attributes.graph_manifest.length <= 512 * 1024) {
     try {
-      const parsed = JSON.parse(attributes.graph_manifest);
-      const list = parsed?.nodes;
-      nodes = Array.isArray(list) ? list.map((n) => (typeof n === 'string' ? n : n?.id ?? n?.name)) : Object.keys(list ?? {});
-      run.name ??= name(parsed?.graph_name ?? parsed?.name, null);
+      const graph = JSON.parse(attributes.graph_manifest);
+      run.name ??= name(graph?.graph_name ?? graph?.name, null);
+      run.planned = promised(graph, run.entry);
     } catch {
-      run.note = 'the manifest of this graph is not JSON';
+      run.note = 'The manifest of this graph is not JSON.';
     }
   }
-  run.planned = nodes.filter((n) => typeof n === 'string' && n !== '' && !/^__(start|end)__$/i.test(n)).slice(0, LANES_MAX).map((n) => cut(n, NAME_MAX));
   const declared = number(attributes.graph_node_count);
   run.declared = Number.isFinite(declared) ? declared : run.planned.length;
 }
@@ -340,6 +357,29 @@ const EVENTS = {
     if (run.ended === null) run.status = 'running';
     feed(run, at, 'graph', 'A human answered', name(event.node_id, ''));
   },
+  TOOL_START(model, run, event, at, attributes) {
+    const tool = toolEvent(run, event, at, attributes);
+    const lane = tool && name(event.node_id, null) ? laneOf(run, event.node_id) : null;
+    if (!lane) return;
+    // The record does not say whose call it is; this event does.
+    for (const other of run.lanes) {
+      const index = other === lane ? -1 : other.spans.findIndex((s) => s.id === `tool:${tool.id}`);
+      if (index >= 0) push(lane.spans, ...other.spans.splice(index, 1), SPANS_PER_LANE_MAX);
+    }
+  },
+  TOOL_END(model, run, event, at, attributes) {
+    const tool = toolEvent(run, event, at, attributes);
+    if (tool) endTool(model, run, tool, at, durationOf(event), null);
+  },
+  TOOL_ERROR(model, run, event, at, attributes) {
+    const tool = toolEvent(run, event, at, attributes);
+    if (tool) endTool(model, run, tool, at, durationOf(event), String(attributes.error ?? ''));
+    else error(model, run, at, 'Tool failed', String(attributes.error ?? ''), { node: name(event.node_id, null) });
+  },
+  PARALLEL_START(model, run, event, at, attributes) {
+    feed(run, at, 'edge', 'In parallel', Array.isArray(attributes.branches) ? oneLine(attributes.branches.join(', '), TEXT_MAX) : '');
+  },
+  PARALLEL_END() {},
   EDGE_TRAVERSAL(model, run, event, at, attributes) {
     feed(run, at, 'edge', `${oneLine(attributes.edge_from ?? event.node_id ?? '', 60)} → ${oneLine(attributes.edge_to ?? '', 60)}`, '');
   },
@@ -348,8 +388,39 @@ const EVENTS = {
   },
 };
 
-// A tool's own events mirror its tool_execution records: the latter carry more and are the ones counted.
-const QUIET = new Set(['TOOL_START', 'TOOL_END', 'CHECKPOINT_SAVE']);
+/** Events that say again what a record of another kind says better. */
+const QUIET = new Set(['CHECKPOINT_SAVE']);
+
+function toolOf(run, id, toolName, at, node, args) {
+  let tool = run.tools.find((t) => t.id === id);
+  if (!tool) {
+    tool = { id, name: toolName, status: 'running', started: at, took: null, args: '', result: '', retries: 0 };
+    run.counts.tools += 1;
+    push(run.tools, tool, TOOLS_MAX);
+    span(run, node, 'tool', `tool:${id}`, tool.name, at);
+    feed(run, at, 'tool', `${tool.name} called`, oneLine(args, TEXT_MAX));
+  }
+  return tool;
+}
+
+function endTool(model, run, tool, at, took, problem) {
+  if (tool.status !== 'running') return;
+  tool.took = Number.isFinite(took) ? took : Math.max(0, at - tool.started);
+  tool.status = problem === null ? 'done' : 'failed';
+  endSpan(run, `tool:${tool.id}`, at);
+  if (problem === null) feed(run, at, 'tool', `${tool.name} returned`, tool.result);
+  else {
+    tool.result = oneLine(problem, TEXT_MAX);
+    error(model, run, at, `${tool.name} failed`, problem, { node: null });
+  }
+}
+
+/** A tool call is told twice, by events and by tool_execution records; whichever comes first counts. */
+function toolEvent(run, event, at, attributes) {
+  const id = name(attributes.call_id, null);
+  if (id === null) return null;
+  return toolOf(run, id, name(attributes.tool_name, 'tool'), at, name(event.node_id, null), '');
+}
 
 function durationOf(event) {
   const took = millis(event.duration_us);
@@ -422,7 +493,9 @@ const READERS = {
       }
     }
     const stats = event.stats && typeof event.stats === 'object' ? event.stats : {};
-    const tokens = number(stats.completion_tokens) || stream.chunks;
+    // A chunk may hold several tokens; their ids tell how many, until the statistics at the end do.
+    const counted = stream.tokens + (Array.isArray(event.token_ids) ? event.token_ids.length : 1);
+    const tokens = number(stats.completion_tokens) || counted;
     run.counts.tokens += Math.max(0, tokens - stream.tokens);
     stream.tokens = Math.max(stream.tokens, tokens);
     stream.prompt = number(stats.prompt_tokens) || stream.prompt;
@@ -431,40 +504,23 @@ const READERS = {
   },
 
   tool_execution(model, run, event, at) {
-    const id = name(event.call_id, `${run.counts.tools}`);
     const stage = String(event.stage ?? '').toUpperCase();
-    let tool = run.tools.find((t) => t.id === id);
-    if (!tool) {
-      tool = { id, name: name(event.tool_name, 'tool'), status: 'running', started: at, took: null, args: '', result: '', retries: 0 };
-      run.counts.tools += 1;
-      push(run.tools, tool, TOOLS_MAX);
-      span(run, name(event.node_id, null), 'tool', `tool:${id}`, tool.name, at);
-      feed(run, at, 'tool', `${tool.name} called`, oneLine(event.arguments, TEXT_MAX));
-    }
+    const tool = toolOf(run, name(event.call_id, `${run.counts.tools}`), name(event.tool_name, 'tool'), at, name(event.node_id, null), event.arguments);
     if (hasValue(event.arguments)) tool.args = oneLine(event.arguments, TEXT_MAX);
     if (hasValue(event.result)) tool.result = oneLine(event.result, TEXT_MAX);
     tool.retries = Math.max(tool.retries, number(event.retry_count) || 0);
-    const failed = stage.endsWith('FAILED') || (typeof event.error === 'string' && event.error !== '' && !stage.endsWith('RETRYING'));
-    const done = stage.endsWith('COMPLETED');
-    if (failed || done) {
-      const took = durationOf(event);
-      tool.took = Number.isFinite(took) ? took : Math.max(0, at - tool.started);
-      tool.status = failed ? 'failed' : 'done';
-      endSpan(run, `tool:${id}`, at);
-      if (failed) {
-        tool.result = oneLine(event.error, TEXT_MAX);
-        error(model, run, at, `${tool.name} failed`, String(event.error ?? ''), { node: null });
-      } else feed(run, at, 'tool', `${tool.name} returned`, tool.result);
-    } else if (stage.endsWith('RETRYING')) {
+    const problem = typeof event.error === 'string' && event.error !== '' ? event.error : null;
+    if (stage === 'RETRYING') {
       run.counts.retries += 1;
       feed(run, at, 'warn', `${tool.name} is tried again`, oneLine(event.error, TEXT_MAX));
-    }
+    } else if (stage === 'FAILED' || problem !== null) endTool(model, run, tool, at, durationOf(event), problem ?? '');
+    else if (stage === 'COMPLETED') endTool(model, run, tool, at, durationOf(event), null);
   },
 
   state_diff(model, run, event, at) {
     run.counts.diffs += 1;
     const operations = Array.isArray(event.operations) ? event.operations : [];
-    const said = operations.slice(0, 3).map((o) => `${String(o?.op ?? '').replace('OP_TYPE_', '').toLowerCase()} ${o?.path ?? ''}`).join(', ');
+    const said = operations.slice(0, 3).map((o) => `${String(o?.op ?? '')} ${o?.path ?? ''}`).join(', ');
     const more = operations.length > 3 ? ` and ${operations.length - 3} more` : '';
     feed(run, at, 'state', 'State changed', operations.length > 0 ? said + more : 'whole state');
   },

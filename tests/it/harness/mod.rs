@@ -19,3 +19,4 @@ pub mod v2;
 pub mod ledger;
 pub mod load;
 pub mod hostile;
+pub mod browser;
