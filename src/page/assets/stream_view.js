@@ -23,6 +23,11 @@ export function reason(label) {
 
 const WHY = { broken: 'Back after a break', lost: 'Back after a lost connection', reload: 'Continued after a reload', first: 'History read' };
 
+/** Offsets from first to last, inclusive. */
+function range(first, last) {
+  return String(first) === String(last) ? count(first) : `${count(first)}–${count(last)}`;
+}
+
 /** What a return was, in words. */
 export function howBack(back) {
   const away = back.awayMs > 0 && (back.why === 'broken' || back.why === 'lost');
@@ -92,7 +97,7 @@ export class StreamView {
     text(p.figure.repeated, count(ledger.repeated));
     text(p.figure.missed, count(ledger.missedTotal));
     hidden(p.violations, ledger.violations.length === 0);
-    rows(p.violations, ledger.violations.slice(0, 4), () => h('li'), (li, v) => text(li, `p${v.partition} ${v.kind}: offsets ${count(v.from)} to ${count(BigInt(v.to) - 1n)}`));
+    rows(p.violations, ledger.violations.slice(0, 4), () => h('li'), (li, v) => text(li, `p${v.partition} ${v.kind}: ${range(v.from, BigInt(v.to) - 1n)}`));
     const shown = returns.filter((r) => r.why !== 'first' || r.records > 0).slice(0, RETURNS_SHOWN);
     hidden(p.returnsBox, shown.length === 0);
     rows(p.returns, shown, makeReturn, (li, r, i) => fillReturn(li, r, now, i === 0));
@@ -140,7 +145,7 @@ export class StreamView {
       text(li.children[1], reason(label));
     });
     rows(p.missed, ledger.missedShown.slice(0, MISSED_SHOWN), () => h('li', null, h('code'), h('span'), h('code.id')), (li, m) => {
-      text(li.children[0], m.first === m.last ? `p${m.partition} ${count(m.first)}` : `p${m.partition} ${count(m.first)}–${count(m.last)}`);
+      text(li.children[0], `p${m.partition} ${range(m.first, m.last)}`);
       text(li.children[1], reason(m.reason));
       text(li.children[2], m.id ?? '');
       attribute(li.children[2], 'title', m.id ? `Dead letter ${m.id}` : null);
