@@ -13,5 +13,11 @@ pub mod identity;
 pub mod offsets;
 pub mod metadata;
 pub mod start;
+pub mod commit;
+pub mod commit_queue;
+pub mod context;
+pub mod control;
+mod session;
+pub mod poll;
 #[cfg(test)]
 pub(crate) mod mock;

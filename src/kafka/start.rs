@@ -57,19 +57,20 @@ pub struct BeyondEnd {
 pub fn plan(facts: &Facts<'_>) -> Result<StartPlan, BeyondEnd> {
     let commit = usable_commit(facts);
     if let Some(next) = facts.log_next {
-        let from = resume_at(next, facts)?;
+        let from = within(next, facts)?;
         // What others of the group committed meanwhile fills the log and is not counted again.
         let live_from = commit.map_or(from, |(committed, _)| committed.min(facts.high)).max(from);
         return Ok(StartPlan { from, live_from, lost: lost(next, from) });
     }
     if let Some((committed, warm_from)) = commit {
-        let live_from = resume_at(committed, facts)?;
+        let end = if facts.truncated { committed.min(facts.high) } else { committed };
+        let live_from = within(end, facts)?;
         let by_age = || {
             let by_size = Offset(live_from.0.saturating_sub(facts.warm.records_max));
             facts.warm.by_age.map(|by_age| by_age.max(by_size))
         };
         let from = warm_from.or_else(by_age).unwrap_or(live_from).max(facts.low).min(live_from);
-        return Ok(StartPlan { from, live_from, lost: lost(committed, live_from) });
+        return Ok(StartPlan { from, live_from, lost: lost(end, live_from) });
     }
     let from = match facts.begin {
         Begin::Configured(OffsetReset::Latest) => facts.high,
@@ -89,11 +90,11 @@ fn usable_commit(facts: &Facts<'_>) -> Option<(Offset, Option<Offset>)> {
     }
 }
 
-fn resume_at(next: Offset, facts: &Facts<'_>) -> Result<Offset, BeyondEnd> {
-    if next > facts.high && !facts.truncated {
+fn within(next: Offset, facts: &Facts<'_>) -> Result<Offset, BeyondEnd> {
+    if next > facts.high {
         return Err(BeyondEnd { next, high: facts.high });
     }
-    Ok(next.min(facts.high).max(facts.low))
+    Ok(next.max(facts.low))
 }
 
 fn lost(next: Offset, from: Offset) -> Option<(Offset, Offset, GapReason)> {
@@ -218,7 +219,9 @@ mod tests {
         let facts = Facts { truncated: true, ..facts() };
         check(Facts { committed: commit(500, STREAM, Some(150)), ..facts.clone() }, "150 live 200");
         check(Facts { committed: commit(500, STREAM, Some(300)), ..facts.clone() }, "200 live 200");
-        check(Facts { committed: commit(150, STREAM, None), ..facts }, "150 live 150");
+        check(Facts { committed: commit(150, STREAM, None), ..facts.clone() }, "150 live 150");
+        // What this process read since is not void.
+        check(Facts { log_next: Some(Offset(201)), ..facts }, "refused 201 > 200");
     }
 
     #[test]
