@@ -271,8 +271,12 @@ fn a_missing_topic_is_found_and_its_creation_too() {
     let brokers = cluster.bootstrap_servers();
     let mut rig = start(&brokers, DlqMode::FailClosed);
     wait_until("the topic is known to be missing", || rig.stats.dlq.topic_found.get() == Some(0));
+    rig.hand_over(0..10);
+    wait_until("an attempt failed", || Rig::sum(&rig.stats.dlq.failures) > 0);
+    assert_eq!(rig.ledger.first_open(), Some(Offset(0)));
     cluster.topic_error(TOPIC, Refusal::RD_KAFKA_RESP_ERR_NO_ERROR).expect("no error");
     wait_until("the topic is known to be there", || rig.stats.dlq.topic_found.get() == Some(1));
+    wait_until("what waited is written", || rig.ledger.is_empty());
     assert_eq!(rig.stop_within(LIMIT).remaining, 0);
 }
 
