@@ -1,0 +1,244 @@
+//! The typed answers to a cursor, and where a session goes on after them.
+
+use std::collections::BTreeMap;
+
+use super::{Answered, Notice, Resume, Session, ThreadReplay, World};
+use crate::broadcast::protocol::{Start, TruncatedReason};
+use crate::log::Place;
+use crate::log::forms::last_before;
+use crate::observe::stats::{Protocol, ResumeMode};
+use crate::words::{CloseReason, Offset, PartitionId};
+
+/// When to come back with a cursor that cannot be judged now.
+const RETRY_AFTER_MS: u64 = 2_000;
+
+/// A resume whose answer needs a watermark that is asked of Kafka after the resume arrived.
+#[derive(Debug)]
+pub(super) struct Judging {
+    pub(super) since_ms: u64,
+    number: u64,
+    answers: Vec<(PartitionId, Answered)>,
+    /// Partition and requested offset, ahead of our log.
+    ahead: Vec<(PartitionId, Offset)>,
+}
+
+impl Session {
+    pub(super) fn resume(&mut self, resume: Resume, world: &World<'_>) {
+        self.stream_aware |= resume.stream.is_some();
+        self.settle_unit(world.ring);
+        self.end_replay(true, world);
+        self.end_judging(world);
+        self.resumes += 1;
+        world.stats.resumes[ResumeMode::Partition as usize].add(1);
+        let wrong_stream = resume.stream.as_ref().is_some_and(|stream| *stream != world.topology.stream);
+        let mut answers = Vec::new();
+        let mut ahead = Vec::new();
+        let mut wants: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+        let mode = match &resume.start {
+            Start::Latest => {
+                for (partition, _, next) in world.ring.partitions() {
+                    wants.insert(partition, next);
+                    answers.push((partition, Answered::Resumed { from: next }));
+                }
+                "latest"
+            }
+            Start::Earliest => {
+                for (partition, oldest, _) in world.ring.partitions() {
+                    wants.insert(partition, oldest);
+                    answers.push((partition, earliest(partition, oldest, world)));
+                }
+                "earliest"
+            }
+            Start::Cursor(cursor) => {
+                // A partition that the cursor does not name goes on where this connection stands (before anything
+                // was sent that is Hello's position); a v1 client expects all that there is.
+                for (partition, oldest, _) in world.ring.partitions() {
+                    let here = if self.protocol == Protocol::V1 {
+                        Some(oldest)
+                    } else {
+                        self.stands_at(world.ring, partition)
+                    };
+                    wants.insert(partition, here.unwrap_or(oldest));
+                }
+                for (partition, applied) in cursor {
+                    match judge(*partition, *applied, wrong_stream, world) {
+                        Judged::Answer(answer, want) => {
+                            if let Some(want) = want {
+                                wants.insert(*partition, want);
+                            }
+                            answers.push((*partition, answer));
+                        }
+                        Judged::Ahead => {
+                            // Nothing below what the client has may be sent, whatever the answer will be.
+                            wants.insert(*partition, applied.next());
+                            ahead.push((*partition, *applied));
+                        }
+                    }
+                }
+                "cursor"
+            }
+        };
+        self.place(&wants, world);
+        let mut active = self.replay(self.resumes, mode, ResumeMode::Partition, world);
+        if mode == "latest" {
+            active.last = world
+                .ring
+                .partitions()
+                .filter(|(.., next)| next.0 > 0)
+                .map(|(p, _, next)| (p, last_before(next)))
+                .collect();
+        }
+        self.active = Some(active);
+        let judging = Judging { since_ms: world.now_ms, number: self.resumes, answers, ahead };
+        if judging.ahead.is_empty() {
+            self.answer(judging, world);
+        } else {
+            self.judging = Some(judging);
+        }
+    }
+
+    pub(super) fn resume_threads(&mut self, sequences: Vec<(String, u64)>, stream: Option<String>, world: &World<'_>) {
+        self.stream_aware |= stream.is_some();
+        self.settle_unit(world.ring);
+        self.end_replay(true, world);
+        self.end_judging(world);
+        self.resumes += 1;
+        world.stats.resumes[ResumeMode::Thread as usize].add(1);
+        self.active = Some(self.replay(self.resumes, "thread", ResumeMode::Thread, world));
+        if !sequences.is_empty() {
+            let wants = world.ring.partitions().map(|(partition, oldest, _)| (partition, oldest)).collect();
+            self.place(&wants, world);
+            self.threads = Some(Box::new(ThreadReplay::new(sequences)));
+        }
+    }
+
+    pub(super) fn cursor_reset(&mut self, world: &World<'_>) {
+        self.settle_unit(world.ring);
+        self.end_replay(true, world);
+        self.end_judging(world);
+        let latest: Vec<_> = world.ring.partitions().map(|(partition, _, next)| (partition, next)).collect();
+        self.place(&latest.iter().copied().collect(), world);
+        let offsets: Vec<_> =
+            latest.iter().filter(|(_, next)| next.0 > 0).map(|(p, next)| (*p, last_before(*next))).collect();
+        self.say(&Notice::CursorReset { latest: &offsets });
+    }
+
+    /// True when no answer is outstanding. One that waits is given as soon as a watermark asked for after the resume
+    /// is there, or is `unavailable` after the deadline.
+    pub(super) fn judged(&mut self, world: &World<'_>) -> bool {
+        let Some(judging) = &self.judging else { return true };
+        let known = world.watermarks.asked_at_ms >= judging.since_ms;
+        let late = world.now_ms.saturating_sub(judging.since_ms) >= world.settings.judge_timeout_ms;
+        if !known && !late {
+            return false;
+        }
+        self.end_judging(world);
+        false
+    }
+
+    /// Gives the answer that is outstanding by what is known now.
+    fn end_judging(&mut self, world: &World<'_>) {
+        let Some(mut judging) = self.judging.take() else { return };
+        let known = world.watermarks.asked_at_ms >= judging.since_ms;
+        for (partition, applied) in std::mem::take(&mut judging.ahead) {
+            let high = world.watermarks.bounds.get(&partition).map(|(_, high)| *high).filter(|_| known);
+            let answer = match high {
+                None => Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS },
+                Some(high) if applied.next() <= high => Answered::Resumed { from: applied.next() },
+                Some(high) => {
+                    // The log may have moved on since; what it got meanwhile lies below nobody's floor but this one.
+                    self.floors.insert(partition, high);
+                    Answered::Future { requested: applied, newest: high }
+                }
+            };
+            judging.answers.push((partition, answer));
+        }
+        self.answer(judging, world);
+    }
+
+    fn answer(&mut self, judging: Judging, world: &World<'_>) {
+        for (_, answer) in &judging.answers {
+            world.stats.answers[answer.kind() as usize].add(1);
+            if let Answered::Truncated { requested, oldest, .. } = answer {
+                world.stats.replay_gap(ResumeMode::Partition, oldest.0.saturating_sub(requested.next().0));
+            }
+        }
+        let unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
+        if !judging.answers.is_empty() {
+            self.say(&Notice::Answers { resume: judging.number, answers: &judging.answers });
+        }
+        if unavailable && self.protocol == Protocol::V1 {
+            self.close(CloseReason::Unavailable, world);
+        }
+    }
+
+    /// Goes back (or ahead) to where all of `wants` is still to come, with floors for what is not wanted again.
+    fn place(&mut self, wants: &BTreeMap<PartitionId, Offset>, world: &World<'_>) {
+        let ring = world.ring;
+        // What was missed and not yet told stays to be told, unless the client now asks for something else.
+        self.missed.retain(|partition, (first, _)| wants.get(partition) == Some(first));
+        self.threads = None;
+        self.position = wants
+            .iter()
+            .filter_map(|(partition, want)| match ring.find(*partition, *want) {
+                Place::InLog { sequence } => Some(sequence),
+                Place::Before { .. } => Some(ring.tail()),
+                Place::Ahead { .. } | Place::Absent => None,
+            })
+            .min()
+            .unwrap_or_else(|| ring.head());
+        let position = self.position;
+        let above = |(partition, want): (&PartitionId, &Offset)| {
+            let starts = ring.next_at(*partition, position)?;
+            (*want > starts).then_some((*partition, *want))
+        };
+        self.floors = wants.iter().filter_map(above).collect();
+        self.floors_until = ring.head();
+    }
+}
+
+enum Judged {
+    /// With the next offset that the partition goes on from, when it is one of ours.
+    Answer(Answered, Option<Offset>),
+    /// Beyond our log: only Kafka can say.
+    Ahead,
+}
+
+fn judge(partition: PartitionId, applied: Offset, wrong_stream: bool, world: &World<'_>) -> Judged {
+    if partition.0 >= world.topology.partition_count {
+        return Judged::Answer(Answered::UnknownPartition, None);
+    }
+    let Some((oldest, next)) = world.ring.bounds(partition) else {
+        let answer = if world.settings.group {
+            Answered::NotHere
+        } else {
+            Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
+        };
+        return Judged::Answer(answer, None);
+    };
+    if wrong_stream {
+        return Judged::Answer(Answered::WrongStream { newest: next }, Some(next));
+    }
+    let want = applied.next();
+    if want > next {
+        return Judged::Ahead;
+    }
+    if want >= oldest {
+        return Judged::Answer(Answered::Resumed { from: want }, Some(want));
+    }
+    let reason = match world.watermarks.bounds.get(&partition) {
+        Some((low, _)) if want < *low => TruncatedReason::Retention,
+        _ => TruncatedReason::Evicted,
+    };
+    Judged::Answer(Answered::Truncated { requested: applied, oldest, reason }, Some(oldest))
+}
+
+/// All that is here; truncated when Kafka is known to have had more.
+fn earliest(partition: PartitionId, oldest: Offset, world: &World<'_>) -> Answered {
+    match world.watermarks.bounds.get(&partition) {
+        Some((low, _)) if *low < oldest => {
+            Answered::Truncated { requested: *low, oldest, reason: TruncatedReason::Evicted }
+        }
+        _ => Answered::Resumed { from: oldest },
+    }
+}

@@ -1,0 +1,604 @@
+//! The pure core of one client: where it stands, what it is owed, what it is told. No sockets, no clock.
+//!
+//! A session has no queue but a position in the shard's ring. What it owes apart from that is a bounded few control
+//! frames (`outbox`) and the rest of at most one unit (`owed`). In transition, after a resume, it has a floor per
+//! partition: what lies below was already sent, or was never wanted.
+//!
+//! Order of what is written: the unit under way, control frames, gaps, then chunks. Between two accepted resumes the
+//! offsets of a partition only go up, and none is sent twice.
+
+mod judge;
+mod threads;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use threads::{Decoder, ThreadReplay};
+
+use super::protocol::{self, Answered, Done, Hello, HelloPartition, Notice, Resume, Said};
+use crate::log::forms::last_before;
+use crate::log::{Chunk, Evicted, Form, Ring};
+use crate::observe::stats::{Protocol, ResumeMode, ShardStats, Stats};
+use crate::words::{CloseReason, GapReason, Offset, PartitionId, StreamIdentity};
+
+/// Kafka's own bounds of the partitions, as last published.
+#[derive(Clone, Default, Debug)]
+pub struct Watermarks {
+    /// Monotonic ms when the request for these began: a cursor that came later may not be judged by them.
+    pub asked_at_ms: u64,
+    /// `(log start, high watermark)`.
+    pub bounds: BTreeMap<PartitionId, (Offset, Offset)>,
+}
+
+/// What a shard knows besides its ring.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    pub identity: Arc<StreamIdentity>,
+    /// The text form of the identity, made once.
+    pub stream: String,
+    pub partition_count: u32,
+}
+
+/// Settings that sessions share.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    pub group: bool,
+    pub close_slow: bool,
+    pub message_max_bytes: u32,
+    pub resume_partitions_max: u32,
+    pub stall_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub ping_interval_ms: u64,
+    /// How long an answer may wait for Kafka before it is `unavailable`.
+    pub judge_timeout_ms: u64,
+}
+
+/// What the shell shows a session.
+pub struct World<'a> {
+    pub ring: &'a Ring,
+    pub topology: &'a Topology,
+    pub watermarks: &'a Watermarks,
+    pub settings: &'a SessionSettings,
+    pub stats: &'a ShardStats,
+    pub now_ms: u64,
+}
+
+/// What the session wants next. The shell writes, then says how much went out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// [`Session::own`] holds bytes to write; then [`Session::wrote_own`].
+    Own,
+    /// The rest of the chunk at the position, from [`Session::sent_of_chunk`] on; then [`Session::wrote_chunk`].
+    Rest,
+    /// Whole chunks from the position on, up to the sequence `limit`; shared with everybody who stands there.
+    Share { limit: u64 },
+    /// The chunk at the position has not been rendered as JSON yet.
+    NeedsJson,
+    /// Nothing to do until something happens.
+    Idle,
+    /// The close frame is out.
+    Finished(CloseReason),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    protocol: Protocol,
+    /// v1: the client sent `stream`, so it knows of more than the predecessor.
+    stream_aware: bool,
+    /// Sending has begun: a first frame came, or the grace is over.
+    flowing: bool,
+    /// Sequence of the chunk to send next. Invariant: at most the ring's head; at least its tail between turns.
+    position: u64,
+    /// Bytes of that chunk's form already sent.
+    sent: usize,
+    owed: Vec<u8>,
+    owed_sent: usize,
+    outbox: Vec<u8>,
+    outbox_sent: usize,
+    /// Offsets below are not sent. Only in transition, or for a cursor ahead of our log.
+    floors: BTreeMap<PartitionId, Offset>,
+    /// The head when the floors were set: whoever is there has passed every floor that lay in the log then.
+    floors_until: u64,
+    /// Evicted before they were sent, and not yet told: `(first, next)`.
+    missed: BTreeMap<PartitionId, (Offset, Offset)>,
+    judging: Option<judge::Judging>,
+    active: Option<Active>,
+    threads: Option<Box<ThreadReplay>>,
+    resumes: u64,
+    ending: Option<CloseReason>,
+    /// The close frame is in the outbox; nothing may follow it.
+    closed: bool,
+}
+
+/// A replay under way.
+#[derive(Debug)]
+struct Active {
+    number: u64,
+    mode: &'static str,
+    kind: ResumeMode,
+    /// The head when it began: v1's `replay_complete` comes there.
+    until: u64,
+    replayed: u64,
+    last: BTreeMap<PartitionId, Offset>,
+    started_ms: u64,
+}
+
+impl Session {
+    /// A session whose position is fixed now, at the head. Hello, where the protocol has one, is its first frame.
+    pub fn new(protocol: Protocol, world: &World<'_>) -> Self {
+        let mut session = Self {
+            protocol,
+            stream_aware: false,
+            flowing: false,
+            position: world.ring.head(),
+            sent: 0,
+            owed: Vec::new(),
+            owed_sent: 0,
+            outbox: Vec::new(),
+            outbox_sent: 0,
+            floors: BTreeMap::new(),
+            floors_until: 0,
+            missed: BTreeMap::new(),
+            judging: None,
+            active: None,
+            threads: None,
+            resumes: 0,
+            ending: None,
+            closed: false,
+        };
+        if protocol != Protocol::V1 {
+            session.active = Some(session.replay(0, "start", ResumeMode::Partition, world));
+            session.say(&Notice::Hello(&hello(world)));
+        }
+        session
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub fn form(&self) -> Form {
+        protocol::form(self.protocol, self.stream_aware)
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes of the chunk at the position that are already out.
+    pub fn sent_of_chunk(&self) -> usize {
+        self.sent
+    }
+
+    /// Bytes on the heap that are this session's alone: what counts against the budget for clients in mid-frame.
+    pub fn held_bytes(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Control frames wait: more input should not be read.
+    pub fn is_owed_control(&self) -> bool {
+        self.outbox.len() > self.outbox_sent
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Why it is being closed.
+    pub fn ending(&self) -> Option<CloseReason> {
+        self.ending
+    }
+
+    /// Waits for watermarks that were asked for after this monotonic ms.
+    pub fn waits_for_watermarks(&self) -> Option<u64> {
+        self.judging.as_ref().map(|judging| judging.since_ms)
+    }
+
+    /// Sending begins, whether the client spoke or not.
+    pub fn begin(&mut self) {
+        self.flowing = true;
+    }
+
+    pub fn is_flowing(&self) -> bool {
+        self.flowing
+    }
+
+    /// A message of the client.
+    pub fn hear(&mut self, said: Said, world: &World<'_>) {
+        self.flowing = true;
+        if self.ending.is_some() {
+            return;
+        }
+        match said {
+            Said::Resume(resume) => self.resume(resume, world),
+            Said::Threads { sequences, stream } => self.resume_threads(sequences, stream, world),
+            Said::CursorReset => self.cursor_reset(world),
+            Said::Ping(nonce) => self.say(&Notice::Pong(&nonce)),
+            Said::Unsupported { what, why } | Said::Malformed { what, why } => {
+                world.stats.refused_frames.add(1);
+                self.say(&Notice::Refused { what, why });
+            }
+            Said::TooMany { what, limit } => {
+                self.say(&Notice::TooMany { what, limit });
+                self.close(CloseReason::ResumeTooLarge, world);
+            }
+            Said::Unparseable => {
+                world.stats.control_parse_failures.add(1);
+                self.say(&Notice::Refused { what: "message", why: "not a message of this protocol" });
+            }
+            Said::Ignored => {}
+        }
+    }
+
+    /// What to do next. Makes progress over chunks that carry nothing for this client.
+    pub fn step(&mut self, world: &World<'_>, decoder: &mut Decoder) -> Step {
+        loop {
+            if self.owed_sent < self.owed.len() {
+                return Step::Own;
+            }
+            if self.sent > 0 {
+                return Step::Rest;
+            }
+            if self.outbox_sent < self.outbox.len() {
+                return Step::Own;
+            }
+            if let Some(reason) = self.ending
+                && self.closed
+            {
+                return Step::Finished(reason);
+            }
+            if self.ending.is_some() || !self.flowing || !self.judged(world) {
+                return Step::Idle;
+            }
+            if !self.missed.is_empty() {
+                self.tell_missed(world);
+                continue;
+            }
+            self.drop_passed_floors(world);
+            if self.finish_replay(world) {
+                continue;
+            }
+            let Some(chunk) = world.ring.chunk(self.position) else { return Step::Idle };
+            if self.transition(chunk, decoder, world.stats) {
+                continue;
+            }
+            match chunk.form(self.form()) {
+                None => return Step::NeedsJson,
+                Some([]) => self.pass(chunk),
+                Some(_) => return Step::Share { limit: self.share_limit(world) },
+            }
+        }
+    }
+
+    /// Bytes to write for [`Step::Own`].
+    pub fn own(&self) -> &[u8] {
+        if self.owed_sent < self.owed.len() { &self.owed[self.owed_sent..] } else { &self.outbox[self.outbox_sent..] }
+    }
+
+    pub fn wrote_own(&mut self, bytes: usize) {
+        if self.owed_sent < self.owed.len() {
+            self.owed_sent += bytes;
+            assert!(self.owed_sent <= self.owed.len(), "no more is written than there is");
+            if self.owed_sent == self.owed.len() {
+                (self.owed, self.owed_sent) = (Vec::new(), 0);
+            }
+        } else {
+            self.outbox_sent += bytes;
+            assert!(self.outbox_sent <= self.outbox.len(), "no more is written than there is");
+            if self.outbox_sent == self.outbox.len() {
+                (self.outbox, self.outbox_sent) = (Vec::new(), 0);
+            }
+        }
+    }
+
+    /// `bytes` more of the chunk at the position, whose form has `total`, are out. True: it is through.
+    pub fn wrote_chunk(&mut self, chunk: &Chunk, bytes: usize, total: usize) -> bool {
+        self.sent += bytes;
+        assert!(self.sent <= total, "no more is written than there is");
+        if self.sent < total {
+            return false;
+        }
+        self.sent = 0;
+        self.pass(chunk);
+        true
+    }
+
+    /// Ends the connection in order: the unit under way, what was said before, then goodbye. Nothing after.
+    pub fn close(&mut self, reason: CloseReason, world: &World<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.settle_unit(world.ring);
+        self.ending = Some(reason);
+        self.closed = true;
+        if self.protocol != Protocol::V1 && reason != CloseReason::StreamChanged {
+            let cursor = self.cursor(world.ring);
+            let notice =
+                Notice::Bye { reason, cursor: &cursor, reconnect_after_ms: reconnect_after_ms(reason, self.position) };
+            self.say(&notice);
+        } else if self.protocol != Protocol::V1 {
+            self.say(&Notice::Bye { reason, cursor: &[], reconnect_after_ms: 0 });
+        }
+        protocol::push_close(&mut self.outbox, reason.code(), reason.label());
+    }
+
+    /// The client said goodbye: its code is sent back.
+    pub fn answer_close(&mut self, code: Option<u16>, world: &World<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.settle_unit(world.ring);
+        self.ending = Some(CloseReason::ClientClosed);
+        self.closed = true;
+        protocol::push_close(&mut self.outbox, code.unwrap_or(CloseReason::ClientClosed.code()), "");
+    }
+
+    /// A pong for a ping frame: a flood of pings owes one.
+    pub fn pong(&mut self, payload: &[u8]) {
+        if self.outbox.len() - self.outbox_sent < 4096 && !self.closed {
+            crate::log::frame::push_frame(&mut self.outbox, crate::log::frame::Opcode::Pong, payload);
+        }
+    }
+
+    /// A ping of ours.
+    pub fn ping(&mut self) {
+        if !self.closed && self.outbox.is_empty() {
+            crate::log::frame::push_frame(&mut self.outbox, crate::log::frame::Opcode::Ping, &[]);
+        }
+    }
+
+    /// Called before the chunk at the position goes away: what of it is half sent must be finished.
+    /// `chunk` is the one at the position, still alive.
+    pub fn before_eviction(&mut self, chunk: &Chunk) {
+        self.settle(chunk);
+    }
+
+    /// The ring lost chunks; those that this session had not passed are gone for it. False: policy says close.
+    pub fn after_eviction(&mut self, evicted: &Evicted, world: &World<'_>) -> bool {
+        if self.position >= world.ring.tail() {
+            return true;
+        }
+        assert!(self.sent == 0, "the unit under way was settled before");
+        let mut lost_records = 0;
+        for (partition, (from, next)) in evicted.missed_from(self.position) {
+            let from = self.floors.get(&partition).map_or(from, |floor| from.max(*floor));
+            if from >= next {
+                continue;
+            }
+            lost_records += next.0 - from.0;
+            self.missed.entry(partition).and_modify(|range| range.1 = next).or_insert((from, next));
+        }
+        self.position = world.ring.tail();
+        if lost_records > 0 {
+            world.stats.fell_behind(lost_records);
+        }
+        lost_records == 0 || !world.settings.close_slow
+    }
+
+    /// The last offset really sent per partition of the ring: what a client may resume from.
+    pub fn cursor(&self, ring: &Ring) -> Vec<(PartitionId, Offset)> {
+        ring.partitions()
+            .filter_map(|(partition, ..)| {
+                let next = self.stands_at(ring, partition)?;
+                // Nothing below 0 was ever sent: such a partition has no entry.
+                (next.0 > 0).then(|| (partition, last_before(next)))
+            })
+            .collect()
+    }
+
+    /// The next offset that this session needs.
+    fn stands_at(&self, ring: &Ring, partition: PartitionId) -> Option<Offset> {
+        let next = ring.next_at(partition, self.position)?;
+        let next = self.floors.get(&partition).map_or(next, |floor| next.max(*floor));
+        Some(self.missed.get(&partition).map_or(next, |(first, _)| next.min(*first)))
+    }
+
+    fn say(&mut self, notice: &Notice<'_>) {
+        protocol::say(self.protocol, self.stream_aware, notice, &mut self.outbox);
+    }
+
+    fn tell_missed(&mut self, world: &World<'_>) {
+        for (partition, (from, next)) in std::mem::take(&mut self.missed) {
+            let reason = GapReason::SlowClient;
+            let index = Stats::gap_index(reason);
+            world.stats.gap_frames[index].add(1);
+            world.stats.gap_records[index].add(next.0 - from.0);
+            self.say(&Notice::Gap { partition, first: from, last: last_before(next), reason });
+        }
+    }
+
+    /// A half-sent chunk becomes an owed unit and a floor, so that something else may be said after that unit.
+    fn settle_unit(&mut self, ring: &Ring) {
+        if self.sent > 0
+            && let Some(chunk) = ring.chunk(self.position).cloned()
+        {
+            self.settle(&chunk);
+        }
+    }
+
+    fn settle(&mut self, chunk: &Chunk) {
+        if self.sent == 0 {
+            return;
+        }
+        let form = self.form();
+        let Some(bytes) = chunk.form(form) else { return };
+        let (end, next) = chunk.boundary(form, bytes, self.sent);
+        assert!(self.owed.is_empty(), "a chunk is begun only when nothing is owed");
+        self.owed = bytes[self.sent..end].to_vec();
+        self.owed_sent = 0;
+        self.sent = 0;
+        self.count_passed(chunk, chunk.from, next);
+        // The chunk stays at the position; the floor says what of it is through.
+        self.floors.insert(chunk.partition, next);
+        self.floors_until = self.floors_until.max(self.position + 1);
+    }
+
+    /// The whole chunk at the position is out, or carries nothing.
+    fn pass(&mut self, chunk: &Chunk) {
+        self.count_passed(chunk, chunk.from, chunk.next);
+        self.position += 1;
+    }
+
+    /// Many whole chunks are out at once. The caller looks each up only when a replay counts them.
+    pub fn passed_many(&mut self, ring: &Ring, chunks: u64) {
+        if self.active.is_some() {
+            for _ in 0..chunks {
+                if let Some(chunk) = ring.chunk(self.position).cloned() {
+                    self.pass(&chunk);
+                }
+            }
+        } else {
+            self.position += chunks;
+        }
+    }
+
+    /// Part of the chunk at the position is out.
+    pub fn begin_chunk(&mut self, bytes: usize) {
+        self.sent = bytes;
+    }
+
+    fn count_passed(&mut self, chunk: &Chunk, from: Offset, next: Offset) {
+        let Some(active) = &mut self.active else { return };
+        let range = chunk.entry_at(from)..chunk.entry_at(next);
+        let delivered = chunk.entries()[range].iter().filter(|entry| entry.outcome == crate::log::Outcome::Delivered);
+        for entry in delivered {
+            active.replayed += 1;
+            active.last.insert(chunk.partition, entry.offset);
+        }
+    }
+
+    /// Floors and thread filters, at the chunk that is next. True: something changed, look again.
+    fn transition(&mut self, chunk: &Chunk, decoder: &mut Decoder, stats: &ShardStats) -> bool {
+        if let Some(threads) = &self.threads
+            && self.active.as_ref().is_some_and(|active| self.position < active.until)
+        {
+            let form = self.form();
+            let (bytes, count) = threads.select(chunk, form, decoder);
+            self.owed = bytes;
+            stats.delivered_records.add(count);
+            if let Some(active) = &mut self.active {
+                active.replayed += count;
+            }
+            self.position += 1;
+            return true;
+        }
+        let Some(floor) = self.floors.get(&chunk.partition).copied() else { return false };
+        if floor <= chunk.from {
+            self.floors.remove(&chunk.partition);
+            return false;
+        }
+        if floor >= chunk.next {
+            self.position += 1;
+            return true;
+        }
+        let form = self.form();
+        if form == Form::Json && chunk.form(form).is_none() {
+            return false;
+        }
+        self.owed = chunk.encode(form, floor);
+        stats.delivered_records.add(chunk.delivered_from(floor));
+        self.count_passed(chunk, floor, chunk.next);
+        self.floors.remove(&chunk.partition);
+        self.position += 1;
+        true
+    }
+
+    /// What stays is the floor of a cursor ahead of our log.
+    fn drop_passed_floors(&mut self, world: &World<'_>) {
+        if !self.floors.is_empty() && self.position >= self.floors_until {
+            self.floors_until = world.ring.head().max(self.position + 1);
+            let ring = world.ring;
+            self.floors.retain(|partition, floor| ring.bounds(*partition).is_none_or(|(_, next)| *floor > next));
+        }
+    }
+
+    /// Tells that a replay is done when it is. True: something was said.
+    fn finish_replay(&mut self, world: &World<'_>) -> bool {
+        let Some(active) = &self.active else { return false };
+        let done = match self.protocol {
+            Protocol::V1 => self.position >= active.until,
+            Protocol::V2 | Protocol::Json => self.position >= world.ring.head(),
+        };
+        if !done {
+            return false;
+        }
+        self.end_replay(false, world);
+        true
+    }
+
+    fn end_replay(&mut self, capped: bool, world: &World<'_>) {
+        let Some(active) = self.active.take() else { return };
+        self.threads = None;
+        if active.number > 0 {
+            world.stats.replayed_records[active.kind as usize].add(active.replayed);
+        }
+        self.say(&Notice::Done(&Done {
+            resume: active.number,
+            replayed: active.replayed,
+            mode: active.mode,
+            last: active.last.into_iter().collect(),
+            capped,
+        }));
+    }
+
+    fn replay(&self, number: u64, mode: &'static str, kind: ResumeMode, world: &World<'_>) -> Active {
+        Active {
+            number,
+            mode,
+            kind,
+            until: world.ring.head(),
+            replayed: 0,
+            last: BTreeMap::new(),
+            started_ms: world.now_ms,
+        }
+    }
+
+    /// Monotonic ms when the replay under way began.
+    pub fn replaying_since(&self) -> Option<(ResumeMode, u64)> {
+        self.active.as_ref().filter(|active| active.number > 0).map(|active| (active.kind, active.started_ms))
+    }
+
+    /// How far one shared write may go: no farther than where something has to be looked at chunk by chunk.
+    fn share_limit(&self, world: &World<'_>) -> u64 {
+        if !self.floors.is_empty() {
+            return self.position + 1;
+        }
+        match &self.active {
+            Some(active) if self.protocol == Protocol::V1 => active.until.max(self.position + 1),
+            _ => world.ring.head(),
+        }
+    }
+}
+
+fn hello(world: &World<'_>) -> Hello {
+    let partitions = world.ring.partitions().map(|(partition, oldest, next)| HelloPartition {
+        partition,
+        oldest,
+        next,
+        lag: world.watermarks.bounds.get(&partition).map(|(_, high)| high.0.saturating_sub(next.0)),
+        position: next,
+    });
+    Hello {
+        stream: world.topology.stream.clone(),
+        topic: world.topology.identity.topic.clone(),
+        weak: world.topology.identity.is_weak(),
+        group: world.settings.group,
+        partitions: partitions.collect(),
+        message_max_bytes: world.settings.message_max_bytes,
+        resume_partitions_max: world.settings.resume_partitions_max,
+        stall_timeout_ms: world.settings.stall_timeout_ms,
+        idle_timeout_ms: world.settings.idle_timeout_ms,
+        ping_interval_ms: world.settings.ping_interval_ms,
+    }
+}
+
+/// Spread over five seconds, so that a restart is not answered by everybody at once. No randomness in a core: the
+/// position differs enough between clients only by chance, so the client adds its own.
+fn reconnect_after_ms(reason: CloseReason, salt: u64) -> u64 {
+    match reason {
+        CloseReason::ShuttingDown => salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32 & 0x0FFF,
+        CloseReason::Unavailable | CloseReason::OutOfBudget | CloseReason::Internal => 1000,
+        _ => 0,
+    }
+}

@@ -1,0 +1,337 @@
+//! One shard: a thread with a mio loop that owns its clients, its ring of chunks, and nothing shared.
+//!
+//! A round is: wait, take the inbox into the ring, read what clients say, make room, serve those who are ready, look
+//! after the rest. Serving stops after [`TURN`], so that a round with many clients does not keep anybody waiting;
+//! whoever was not served stays on the ready list. Sockets are edge-triggered: a client that was stopped by its
+//! budget, and not by its socket, is put back by us, since no event will.
+
+mod connection;
+mod heard;
+mod serve;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use connection::{Connection, Phase};
+use serve::Assembly;
+
+use super::addresses::{Addresses, Seat};
+use super::inbox::{Bell, ToShard};
+use super::session::{Decoder, SessionSettings, Topology, Watermarks, World};
+use crate::lag::LagRequest;
+use crate::log::{Chunk, Ring};
+use crate::observe::http::{Bodies, Surface};
+use crate::observe::stats::{Heartbeat, ShardStats, Stats, monotonic_ms};
+use crate::words::CloseReason;
+
+/// The token of the waker; connections are their slab index plus one.
+pub const WAKE: Token = Token(0);
+
+/// Longest stretch of serving before the inbox and the sockets are looked at again.
+const TURN: Duration = Duration::from_millis(2);
+
+/// How often timers are looked at: the accuracy of every time-out towards clients.
+const SWEEP_MS: u64 = 100;
+
+/// Messages taken from the inbox in one round: what is taken is served before more is.
+const INBOX_BATCH: usize = 256;
+
+/// Busy time is weighed over windows of this length.
+const LOAD_WINDOW: Duration = Duration::from_millis(4);
+
+/// What a shard is made with.
+#[derive(Debug)]
+pub struct ShardSettings {
+    pub session: SessionSettings,
+    pub log_max_bytes: u64,
+    pub log_max_age_ms: u64,
+    pub flush: Duration,
+    pub mid_frame_max_bytes: u64,
+    pub inbound_max_bytes: u64,
+    pub head_max_bytes: usize,
+    pub message_max_bytes: usize,
+    pub resume_partitions_max: usize,
+    pub resume_threads_max: usize,
+    pub handshake_timeout_ms: u64,
+    pub grace_ms: u64,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub surface: Surface,
+    pub payload_max_bytes: usize,
+}
+
+/// A shard's ends of everything that others hold the other end of.
+#[derive(Debug)]
+pub struct ShardPorts {
+    pub poll: Poll,
+    pub inbox: Receiver<ToShard>,
+    pub bell: Arc<Bell<AtomicBool>>,
+    pub encoders: Sender<Arc<Chunk>>,
+    pub lag: Sender<LagRequest>,
+    pub watermarks: Arc<ArcSwap<Watermarks>>,
+    pub bodies: Arc<ArcSwap<Bodies>>,
+    pub addresses: Arc<Addresses>,
+    pub stats: Arc<Stats>,
+    pub shard_stats: Arc<ShardStats>,
+    pub heartbeat: Arc<Heartbeat>,
+}
+
+/// See the module.
+pub struct Shard {
+    settings: ShardSettings,
+    ports: ShardPorts,
+    ring: Ring,
+    topology: Option<Topology>,
+    /// As of this round.
+    watermarks: Arc<Watermarks>,
+    connections: Slab<Connection>,
+    ready: VecDeque<usize>,
+    assemblies: Vec<Assembly>,
+    decoder: Decoder,
+    scratch: Vec<u8>,
+    now_ms: u64,
+    swept_ms: u64,
+    /// New chunks wait for the next pass.
+    news: bool,
+    passed_at: Instant,
+    load: Load,
+    /// Monotonic ms by which everybody must be gone.
+    draining: Option<u64>,
+}
+
+/// How busy the shard was lately.
+#[derive(Debug)]
+struct Load {
+    window_from: Instant,
+    busy: Duration,
+    heavy: bool,
+}
+
+impl Shard {
+    pub fn new(settings: ShardSettings, ports: ShardPorts) -> Self {
+        let decoder = Decoder::new(settings.payload_max_bytes);
+        let watermarks = ports.watermarks.load_full();
+        let now = Instant::now();
+        Self {
+            settings,
+            ports,
+            ring: Ring::default(),
+            topology: None,
+            watermarks,
+            connections: Slab::new(),
+            ready: VecDeque::new(),
+            assemblies: Vec::new(),
+            decoder,
+            scratch: vec![0; 64 * 1024],
+            now_ms: monotonic_ms(),
+            swept_ms: 0,
+            news: false,
+            passed_at: now,
+            load: Load { window_from: now, busy: Duration::ZERO, heavy: false },
+            draining: None,
+        }
+    }
+
+    /// Runs until it was told to drain and everybody is gone.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            match self.ports.poll.poll(&mut events, Some(self.patience())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let begun = Instant::now();
+            self.now_ms = monotonic_ms();
+            self.ports.heartbeat.beat();
+            self.take_inbox();
+            for event in &events {
+                if let Some(key) = event.token().0.checked_sub(1) {
+                    self.on_socket(key, event.is_readable() || event.is_read_closed(), event.is_writable());
+                }
+            }
+            self.make_room();
+            self.call_pass(begun);
+            self.serve(begun);
+            if self.now_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
+                self.swept_ms = self.now_ms;
+                self.sweep();
+            }
+            self.note_load(begun);
+            if self.draining.is_some() && self.connections.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long to wait for something to happen.
+    fn patience(&self) -> Duration {
+        if !self.ready.is_empty() || !self.ports.inbox.is_empty() {
+            return Duration::ZERO;
+        }
+        let sweep = Duration::from_millis((self.swept_ms + SWEEP_MS).saturating_sub(self.now_ms).max(1));
+        if self.news { sweep.min(self.settings.flush.saturating_sub(self.passed_at.elapsed())) } else { sweep }
+    }
+
+    /// New chunks are served at once while there is time; when the shard is busy they gather for a moment, which
+    /// makes each write carry more.
+    fn call_pass(&mut self, now: Instant) {
+        if !self.news || (self.load.heavy && now.duration_since(self.passed_at) < self.settings.flush) {
+            return;
+        }
+        self.news = false;
+        self.passed_at = now;
+        for (key, connection) in &mut self.connections {
+            if connection.wants_chunks() && !connection.queued {
+                connection.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn note_load(&mut self, begun: Instant) {
+        let now = Instant::now();
+        self.load.busy += now.duration_since(begun);
+        let window = now.duration_since(self.load.window_from);
+        if window >= LOAD_WINDOW {
+            self.load.heavy = self.load.busy * 2 > window;
+            self.load.window_from = now;
+            self.load.busy = Duration::ZERO;
+        }
+    }
+
+    fn take_inbox(&mut self) {
+        // Cleared before looking, so that whoever sends after the look rings again.
+        self.ports.bell.clear();
+        for _ in 0..INBOX_BATCH {
+            let Ok(message) = self.ports.inbox.try_recv() else { return };
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: ToShard) {
+        match message {
+            ToShard::Chunk(chunk) => self.news |= self.ring.append(chunk),
+            ToShard::Open { partition, at } => self.ring.open(partition, at),
+            ToShard::Close { partition } => self.ring.close(partition),
+            ToShard::Topology { identity, partition_count } => {
+                let stream = identity.name();
+                self.topology = Some(Topology { identity, stream, partition_count });
+            }
+            ToShard::StreamChanged { reason } => {
+                tracing::info!(reason, sessions = self.connections.len(), "stream changed: every client is closed");
+                self.close_all(CloseReason::StreamChanged);
+                self.ring.clear();
+                self.topology = None;
+            }
+            ToShard::Connection { stream, peer, seat } => self.welcome(stream, peer, seat),
+            ToShard::LookAgain => self.look_again(),
+            ToShard::Drain { deadline_ms } => {
+                self.draining = Some(deadline_ms);
+                self.news = true;
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: std::net::TcpStream, peer: IpAddr, seat: Seat) {
+        if self.draining.is_some() || stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        let entry = self.connections.vacant_entry();
+        let token = Token(entry.key() + 1);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.ports.poll.registry().register(&mut stream, token, interest) {
+            tracing::warn!(%error, "a connection cannot be watched");
+            return;
+        }
+        let key = entry.key();
+        entry.insert(Connection::new(stream, peer, seat, self.now_ms));
+        self.ports.stats.connections_open.add(1);
+        self.on_socket(key, true, true);
+    }
+
+    /// Watermarks or JSON forms are there that somebody may wait for.
+    fn look_again(&mut self) {
+        self.watermarks = self.ports.watermarks.load_full();
+        for (key, connection) in &mut self.connections {
+            if connection.waits() && !connection.queued {
+                connection.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn on_socket(&mut self, key: usize, readable: bool, writable: bool) {
+        if readable {
+            self.read(key);
+        }
+        if let Some(connection) = self.connections.get_mut(key)
+            && (writable || readable)
+        {
+            connection.blocked &= !writable;
+            if !connection.queued {
+                connection.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        if let Some(mut connection) = self.connections.try_remove(key) {
+            if let Err(error) = self.ports.poll.registry().deregister(&mut connection.stream) {
+                tracing::debug!(%error, "deregister");
+            }
+            self.ports.stats.connections_open.sub(1);
+            connection.release(&self.ports.shard_stats);
+        }
+    }
+
+    /// Runs `act` on a session with the world as it is now. `None`: there is no session under this key.
+    fn with_session<T>(
+        &mut self,
+        key: usize,
+        act: impl FnOnce(&mut super::session::Session, &World<'_>) -> T,
+    ) -> Option<T> {
+        let topology = self.topology.as_ref()?;
+        let world = World {
+            ring: &self.ring,
+            topology,
+            watermarks: &self.watermarks,
+            settings: &self.settings.session,
+            stats: &self.ports.shard_stats,
+            now_ms: self.now_ms,
+        };
+        match &mut self.connections.get_mut(key)?.phase {
+            Phase::Open(open) => Some(act(&mut open.session, &world)),
+            _ => None,
+        }
+    }
+
+    fn close(&mut self, key: usize, reason: CloseReason) {
+        self.with_session(key, |session, world| session.close(reason, world));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.ending_since_ms.get_or_insert(self.now_ms);
+            if !connection.queued {
+                connection.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn close_all(&mut self, reason: CloseReason) {
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, reason);
+        }
+    }
+}
