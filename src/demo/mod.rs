@@ -33,11 +33,10 @@ use thiserror::Error;
 
 use crate::cli::DemoOptions;
 use crate::config::{ConfigErrors, load_with};
-use crate::gateway::GatewayError;
+use crate::gateway::{self, GatewayError};
 use crate::kafka::client::{Purpose, client_config};
 use broker::{Broker, BrokerError, PARTITIONS};
 use feeder::{AheadLimit, FeedError, Feeder, FeederOptions};
-use seam as gateway;
 
 /// Half of what the embedded broker keeps: what is counted is not to the byte what it stores.
 const AHEAD_BYTES: u64 = 2_560 * 1024;
@@ -96,21 +95,4 @@ fn announce(running: &gateway::Running, rate: u32, seed: u64) {
     );
     // A closed standard output does not stop a demo: the page is what matters.
     std::io::stdout().write_all(text.as_bytes()).ok();
-}
-
-mod seam {
-    use super::*;
-    pub(super) struct Running {
-        pub stats: Arc<crate::observe::stats::Stats>,
-        pub service: std::net::SocketAddr,
-        pub admin: std::net::SocketAddr,
-    }
-    pub(super) fn start(_loaded: crate::config::Loaded) -> Result<Running, GatewayError> {
-        Err(GatewayError::NotWired)
-    }
-    impl Running {
-        pub(super) fn run_until_stopped(self) -> Result<(), GatewayError> {
-            Ok(())
-        }
-    }
 }

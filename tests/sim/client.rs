@@ -1,0 +1,333 @@
+//! A client as a stranger would write it: it splits bytes into frames, follows its protocol, keeps a cursor, and
+//! checks every promise against what was produced.
+
+use std::collections::BTreeMap;
+
+use dashstream::observe::stats::Protocol;
+use dashstream::wire::gateway::{self as v2, answer::Answer, server_frame::Frame};
+use prost::Message;
+use serde_json::Value;
+
+use crate::produced::{Item, Partition};
+
+/// What a client believes about one partition: everything below `next` is accounted for.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub next: u64,
+    /// The last offset that it was sent since the last accepted resume.
+    pub last_sent: Option<u64>,
+}
+
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Counts {
+    pub records: u64,
+    pub gaps: u64,
+    pub dead_letters: u64,
+    pub truncated: u64,
+    pub futures: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub protocol: Protocol,
+    pub aware: bool,
+    bytes: Vec<u8>,
+    pending_cursor: Option<(u32, u64)>,
+    pub places: BTreeMap<u32, Place>,
+    pub resumes_sent: u64,
+    pub completes: u64,
+    pub lives: Vec<u64>,
+    pub answered: Vec<u64>,
+    pub hello: bool,
+    pub closed: Option<u16>,
+    pub bye: Option<BTreeMap<u32, u64>>,
+    pub counts: Counts,
+}
+
+impl Client {
+    pub(crate) fn new(protocol: Protocol, aware: bool, places: BTreeMap<u32, Place>) -> Self {
+        Self {
+            protocol,
+            aware,
+            bytes: Vec::new(),
+            pending_cursor: None,
+            places,
+            resumes_sent: 0,
+            completes: 0,
+            lives: Vec::new(),
+            answered: Vec::new(),
+            hello: false,
+            closed: None,
+            bye: None,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn receive(&mut self, bytes: &[u8], produced: &[Partition]) {
+        self.bytes.extend_from_slice(bytes);
+        while let Some((opcode, payload)) = self.frame() {
+            assert!(self.closed.is_none(), "nothing follows a close frame");
+            match opcode {
+                1 => self.text(&payload, produced),
+                2 => self.binary(&payload, produced),
+                8 => self.closed = Some(u16::from_be_bytes([payload[0], payload[1]])),
+                9 | 10 => assert!(self.pending_cursor.is_none(), "a value follows its cursor at once"),
+                other => panic!("opcode {other}"),
+            }
+        }
+    }
+
+    /// No frame is left half way.
+    pub(crate) fn assert_at_boundary(&self) {
+        assert!(self.bytes.is_empty(), "a frame was cut: {} bytes left", self.bytes.len());
+        assert!(self.pending_cursor.is_none(), "a cursor without its value");
+    }
+
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (first, second) = (*self.bytes.first()?, *self.bytes.get(1)?);
+        assert_eq!(first & 0xF0, 0x80, "final, nothing reserved");
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        let (length, header) = match second {
+            126 => (usize::from(u16::from_be_bytes([*self.bytes.get(2)?, *self.bytes.get(3)?])), 4),
+            127 => (u64::from_be_bytes(self.bytes.get(2..10)?.try_into().expect("eight")) as usize, 10),
+            short => (usize::from(short), 2),
+        };
+        if self.bytes.len() < header + length {
+            return None;
+        }
+        let rest = self.bytes.split_off(header + length);
+        let payload = self.bytes.split_off(header);
+        self.bytes = rest;
+        Some((first & 0x0F, payload))
+    }
+
+    fn text(&mut self, payload: &[u8], produced: &[Partition]) {
+        let text: Value = serde_json::from_slice(payload).expect("valid JSON");
+        let kind = text["type"].as_str().expect("a type").to_owned();
+        assert!(self.pending_cursor.is_none(), "a value follows its cursor at once");
+        match self.protocol {
+            Protocol::V1 => self.v1(&kind, &text, produced),
+            Protocol::Json => self.json(&kind, &text, produced),
+            Protocol::V2 => panic!("text in v2"),
+        }
+    }
+
+    fn v1(&mut self, kind: &str, text: &Value, produced: &[Partition]) {
+        match kind {
+            "cursor" => self.pending_cursor = Some((partition(text), number(text, "offset"))),
+            "gap" => self.gap(partition(text), number(text, "first"), number(text, "last"), label(text), produced),
+            "cursor_stale" if text["reason"] == "future" => {
+                self.future(partition(text), number(text, "requested"), number(text, "newest"), produced);
+            }
+            "cursor_future" => {
+                assert!(self.aware, "only for who sent stream");
+                self.future(partition(text), number(text, "requested"), number(text, "newest"), produced);
+            }
+            "cursor_stale" => self.truncated(partition(text), number(text, "requested"), number(text, "oldest")),
+            "replay_complete" => {
+                self.completes += 1;
+                assert!(self.completes <= self.resumes_sent, "one replay_complete per resume");
+            }
+            other => panic!("v1 does not know {other}"),
+        }
+    }
+
+    fn json(&mut self, kind: &str, text: &Value, produced: &[Partition]) {
+        match kind {
+            "hello" => {
+                assert!(!std::mem::replace(&mut self.hello, true), "one hello");
+                for entry in text["partitions"].as_array().expect("partitions") {
+                    self.begin_at(partition(entry), number(entry, "position"));
+                }
+            }
+            "batch" => {
+                let records = text["records"].as_array().expect("records").iter();
+                let offsets = records.map(|record| {
+                    let offset = number(record, "offset");
+                    let id = format!("{:08x}{:08x}{offset:016x}", partition(text), 0);
+                    assert_eq!(record["events"][0]["message_id"], id.as_str(), "the events are those of the record");
+                    offset
+                });
+                let offsets: Vec<_> = offsets.collect();
+                self.batch(partition(text), number(text, "from"), number(text, "next"), &offsets, produced);
+            }
+            "gap" => self.gap(partition(text), number(text, "first"), number(text, "last"), label(text), produced),
+            "dead_lettered" => self.dead_letter(partition(text), number(text, "offset"), produced),
+            "answers" => {
+                self.answered.push(number(text, "resume"));
+                for answer in text["answers"].as_array().expect("answers") {
+                    let number = |key| number(answer, key);
+                    match answer["answer"].as_str().expect("an answer") {
+                        "resumed" => self.resumed(partition(answer), number("from")),
+                        "truncated" => self.truncated(partition(answer), number("requested"), number("oldest")),
+                        "future" => self.future(partition(answer), number("requested"), number("newest"), produced),
+                        other => panic!("answer {other}"),
+                    }
+                }
+            }
+            "live" => self.live(number(text, "resume")),
+            "bye" => {
+                let cursor = text["cursor"].as_object().expect("a cursor").iter();
+                let entries = cursor.map(|(partition, offset)| {
+                    (
+                        partition.parse().expect("partition"),
+                        offset.as_str().and_then(|o| o.parse().ok()).expect("offset"),
+                    )
+                });
+                self.bye = Some(entries.collect());
+            }
+            other => panic!("json does not know {other}"),
+        }
+    }
+
+    fn binary(&mut self, payload: &[u8], produced: &[Partition]) {
+        if self.protocol == Protocol::V1 {
+            let (partition, offset) = self.pending_cursor.take().expect("a value follows a cursor");
+            return self.record(partition, offset, Some(payload), produced);
+        }
+        match v2::ServerFrame::decode(payload).expect("protobuf").frame.expect("a frame") {
+            Frame::Hello(hello) => {
+                assert!(!std::mem::replace(&mut self.hello, true), "one hello");
+                for entry in hello.partitions {
+                    self.begin_at(entry.partition, entry.position);
+                }
+            }
+            Frame::Batch(batch) => {
+                for record in &batch.records {
+                    let item = produced[batch.partition as usize].items.get(&record.offset);
+                    assert_eq!(item, Some(&Item::Good(record.value.to_vec())), "every byte");
+                }
+                let offsets: Vec<_> = batch.records.iter().map(|record| record.offset).collect();
+                self.batch(batch.partition, batch.from, batch.next, &offsets, produced);
+            }
+            Frame::Gap(gap) => self.gap(gap.partition, gap.first, gap.last, &gap.reason, produced),
+            Frame::DeadLettered(letter) => self.dead_letter(letter.partition, letter.offset, produced),
+            Frame::Answers(answers) => {
+                self.answered.push(answers.resume);
+                for answer in answers.answers {
+                    let partition = answer.partition;
+                    match answer.answer.expect("an answer") {
+                        Answer::Resumed(resumed) => self.resumed(partition, resumed.from),
+                        Answer::Truncated(truncated) => {
+                            self.truncated(partition, truncated.requested, truncated.oldest);
+                        }
+                        Answer::Future(future) => self.future(partition, future.requested, future.newest, produced),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            Frame::Live(live) => self.live(live.resume),
+            Frame::Bye(bye) => {
+                self.bye = Some(bye.cursor.iter().map(|entry| (entry.partition, entry.offset)).collect());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Nothing between the records, nor before the first or after the last, may be something that was produced.
+    fn batch(&mut self, partition: u32, from: u64, next: u64, offsets: &[u64], produced: &[Partition]) {
+        let place = self.places.get_mut(&partition).expect("a partition that was announced");
+        assert!(place.last_sent.is_none_or(|last| from > last), "coverage goes back");
+        assert_skippable(&produced[partition as usize], place.next, from, false, partition);
+        for offset in offsets {
+            assert!((from..next).contains(offset), "{offset} is not in {from}..{next}");
+            self.record(partition, *offset, None, produced);
+        }
+        let place = self.places.get_mut(&partition).expect("just used");
+        assert_skippable(&produced[partition as usize], place.next, next, false, partition);
+        place.next = place.next.max(next);
+    }
+
+    fn record(&mut self, partition: u32, offset: u64, value: Option<&[u8]>, produced: &[Partition]) {
+        let log = &produced[partition as usize];
+        let silent = self.protocol == Protocol::V1 && !self.aware;
+        let place = self.places.get_mut(&partition).expect("a partition that was announced");
+        assert!(place.last_sent.is_none_or(|last| offset > last), "partition {partition}: {offset} goes back");
+        assert!(offset >= place.next, "partition {partition}: {offset} again, next is {}", place.next);
+        assert_skippable(log, place.next, offset, silent, partition);
+        match (log.items.get(&offset), value) {
+            (Some(Item::Good(expected)), Some(value)) => assert_eq!(expected, value, "every byte"),
+            (Some(Item::Good(_)), None) => {}
+            (other, _) => panic!("partition {partition}: {offset} is {other:?} and was delivered"),
+        }
+        place.next = offset + 1;
+        place.last_sent = Some(offset);
+        self.counts.records += 1;
+    }
+
+    fn gap(&mut self, partition: u32, first: u64, last: u64, reason: &str, produced: &[Partition]) {
+        assert!(first <= last, "a gap has a length");
+        self.counts.gaps += 1;
+        let silent = self.protocol == Protocol::V1 && !self.aware;
+        let log = &produced[partition as usize];
+        let place = self.places.get_mut(&partition).expect("a partition that was announced");
+        assert!(first >= place.next, "partition {partition}: a gap from {first}, but {} was next", place.next);
+        assert_skippable(log, place.next, first, silent, partition);
+        match reason {
+            "null" => assert_eq!(log.items.get(&first), Some(&Item::Null)),
+            "dead_lettered" => assert!(matches!(log.items.get(&first), Some(Item::Poison(_)))),
+            "slow_client" => {}
+            other => panic!("gap reason {other}"),
+        }
+        place.next = last + 1;
+        place.last_sent = Some(last);
+    }
+
+    fn dead_letter(&mut self, partition: u32, offset: u64, produced: &[Partition]) {
+        self.counts.dead_letters += 1;
+        let log = &produced[partition as usize];
+        assert!(matches!(log.items.get(&offset), Some(Item::Poison(_))), "only poison is dead-lettered");
+        let place = self.places.get_mut(&partition).expect("a partition that was announced");
+        assert!(offset >= place.next, "a dead letter comes once");
+        assert_skippable(log, place.next, offset, false, partition);
+        place.next = offset + 1;
+        place.last_sent = Some(offset);
+    }
+
+    fn begin_at(&mut self, partition: u32, position: u64) {
+        self.places.entry(partition).or_insert(Place { next: position, last_sent: None });
+    }
+
+    fn resumed(&mut self, partition: u32, from: u64) {
+        let place = self.places.get_mut(&partition).expect("asked for");
+        assert_eq!(from, place.next, "partition {partition} resumes where the cursor ended");
+    }
+
+    fn truncated(&mut self, partition: u32, requested: u64, oldest: u64) {
+        self.counts.truncated += 1;
+        assert!(requested + 1 < oldest, "{requested} and {oldest} are contiguous");
+        self.places.get_mut(&partition).expect("asked for").next = oldest;
+    }
+
+    fn future(&mut self, partition: u32, requested: u64, newest: u64, produced: &[Partition]) {
+        self.counts.futures += 1;
+        assert!(newest <= requested, "what exists is not the future");
+        assert!(newest <= produced[partition as usize].end, "Kafka does not end beyond its end");
+        self.places.get_mut(&partition).expect("asked for").next = newest;
+    }
+
+    fn live(&mut self, resume: u64) {
+        assert!(!self.lives.contains(&resume), "live comes once per resume");
+        self.lives.push(resume);
+    }
+}
+
+fn partition(text: &Value) -> u32 {
+    text["partition"].as_u64().and_then(|number| u32::try_from(number).ok()).expect("a partition number")
+}
+
+fn number(text: &Value, key: &str) -> u64 {
+    text[key].as_str().and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{key} in {text}"))
+}
+
+fn label(text: &Value) -> &str {
+    text["reason"].as_str().expect("a reason")
+}
+
+/// Nothing in `[from, to)` that this client should have been told of. `silent`: dead letters and nulls are not told.
+fn assert_skippable(log: &Partition, from: u64, to: u64, silent: bool, partition: u32) {
+    for (offset, item) in log.items.range(from..to.max(from)) {
+        let told = matches!(item, Item::Good(_)) || !silent;
+        assert!(!told, "partition {partition}: {offset} was passed over silently ({from}..{to})");
+    }
+}

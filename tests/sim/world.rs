@@ -1,0 +1,529 @@
+//! Two hosts that read the same partitions, each with its own chunking and ring, clients that connect to either, and
+//! dice that decide what happens next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dashstream::broadcast::encoder;
+use dashstream::broadcast::protocol::{self, Limits};
+use dashstream::broadcast::session::{self, Decoder, Session, SessionSettings, Step, Topology, Watermarks};
+use dashstream::log::{ChunkBuilder, Ring};
+use dashstream::observe::stats::{Gauge, Protocol, ShardStats};
+use dashstream::partition::core::{Core, CoreSettings, Record};
+use dashstream::partition::{Rules, Verdict};
+use dashstream::wire::gateway as v2;
+use dashstream::wire::inflate::Inflater;
+use dashstream::words::{CloseReason, Offset, PartitionId, StreamIdentity};
+use prost::Message;
+
+use crate::client::{Client, Counts, Place};
+use crate::produced::{Dice, Item, Partition, good_value};
+
+const LIMITS: Limits = Limits { partitions: 1024, threads: 1000 };
+const PAYLOAD_MAX: usize = 1 << 20;
+
+/// What happened, so that a run that tried nothing is seen.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Seen {
+    pub counts: Counts,
+    pub resumes: u64,
+    pub moves: u64,
+    pub evictions: u64,
+    pub mid_unit_evictions: u64,
+    pub byes: u64,
+}
+
+impl Seen {
+    fn count(&mut self, counts: &Counts) {
+        self.counts.records += counts.records;
+        self.counts.gaps += counts.gaps;
+        self.counts.dead_letters += counts.dead_letters;
+        self.counts.truncated += counts.truncated;
+        self.counts.futures += counts.futures;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count(&other.counts);
+        self.resumes += other.resumes;
+        self.moves += other.moves;
+        self.evictions += other.evictions;
+        self.mid_unit_evictions += other.mid_unit_evictions;
+        self.byes += other.byes;
+    }
+
+    pub(crate) fn assert_rich(&self) {
+        for (what, count) in [
+            ("records", self.counts.records),
+            ("gaps", self.counts.gaps),
+            ("dead letters", self.counts.dead_letters),
+            ("truncated", self.counts.truncated),
+            ("futures", self.counts.futures),
+            ("resumes", self.resumes),
+            ("moves", self.moves),
+            ("evictions", self.evictions),
+            ("evictions in the middle of a unit", self.mid_unit_evictions),
+            ("byes", self.byes),
+        ] {
+            assert!(count > 50, "the dice tried too little: {what} {count}");
+        }
+    }
+}
+
+struct Host {
+    cores: Vec<Core>,
+    ring: Ring,
+    topology: Topology,
+    watermarks: Watermarks,
+    stats: ShardStats,
+}
+
+struct Connected {
+    client: Client,
+    session: Session,
+    host: usize,
+    /// Bytes that its socket takes per turn.
+    appetite: u64,
+    stalled: bool,
+}
+
+pub(crate) struct World {
+    dice: Dice,
+    produced: Vec<Partition>,
+    hosts: Vec<Host>,
+    connected: Vec<Connected>,
+    settings: SessionSettings,
+    decoder: Decoder,
+    inflater: Inflater,
+    now_ms: u64,
+    pub seen: Seen,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let partitions = 1 + dice.below(4) as usize;
+        let hosts = (0..2).map(|_| host(partitions, 300 + dice.below(4_000) as u32)).collect();
+        Self {
+            dice,
+            produced: vec![Partition::default(); partitions],
+            hosts,
+            connected: Vec::new(),
+            settings: SessionSettings {
+                group: false,
+                close_slow: false,
+                message_max_bytes: 1 << 20,
+                resume_partitions_max: 1024,
+                stall_timeout_ms: 60_000,
+                idle_timeout_ms: 60_000,
+                ping_interval_ms: 20_000,
+                judge_timeout_ms: u64::MAX,
+            },
+            decoder: Decoder::new(PAYLOAD_MAX),
+            inflater: Inflater::new(PAYLOAD_MAX),
+            now_ms: 1,
+            seen: Seen::default(),
+        }
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.now_ms += self.dice.below(3);
+        match self.dice.below(100) {
+            0..=29 => self.produce(),
+            30..=49 => {
+                let (host, partition) = (self.dice.below(2), self.dice.below(self.produced.len() as u64));
+                let count = 1 + self.dice.below(12);
+                self.take(host as usize, partition as usize, count);
+            }
+            50..=53 => self.connect(),
+            54..=56 => self.leave(),
+            57..=60 => self.resume_again(),
+            61..=63 => self.evict(),
+            64..=66 => self.publish_watermarks(),
+            67 => {
+                if let Some(connected) = self.connected.last_mut() {
+                    connected.session.pong(b"x");
+                    connected.session.ping();
+                }
+            }
+            68..=70 => {
+                if let Some(who) = self.anybody() {
+                    self.connected[who].stalled ^= true;
+                }
+            }
+            _ => self.serve_some(),
+        }
+    }
+
+    /// Everybody reads on until nothing is left; then everybody must stand at the end.
+    pub(crate) fn settle(&mut self) {
+        for host in 0..self.hosts.len() {
+            for partition in 0..self.produced.len() {
+                self.take(host, partition, u64::MAX);
+            }
+        }
+        self.now_ms += 1;
+        self.publish_watermarks();
+        for who in 0..self.connected.len() {
+            self.connected[who].stalled = false;
+            self.connected[who].session.begin();
+            self.serve(who, u64::MAX);
+            let client = &self.connected[who].client;
+            client.assert_at_boundary();
+            for (partition, log) in self.produced.iter().enumerate() {
+                let next = client.places[&(partition as u32)].next;
+                let left: Vec<_> = log.items.range(next..).collect();
+                let silent = client.protocol == Protocol::V1 && !client.aware;
+                let told = left.iter().filter(|(_, item)| matches!(item, Item::Good(_)) || !silent).count();
+                assert_eq!(told, 0, "partition {partition}: stands at {next} of {}: {:?}", log.end, client.protocol);
+                assert!(client.protocol == Protocol::V1 || next >= log.end, "holes at the end are covered too");
+            }
+            if client.protocol == Protocol::V1 {
+                assert_eq!(client.completes, client.resumes_sent, "one end per resume");
+            } else {
+                assert!(client.lives.contains(&client.resumes_sent), "the last resume became live");
+                let expected: Vec<_> = (1..=client.resumes_sent).collect();
+                assert_eq!(client.answered, expected, "one answer per resume, in order");
+            }
+        }
+        while !self.connected.is_empty() {
+            self.say_bye(0);
+        }
+    }
+
+    fn anybody(&mut self) -> Option<usize> {
+        (!self.connected.is_empty()).then(|| self.dice.below(self.connected.len() as u64) as usize)
+    }
+
+    fn produce(&mut self) {
+        let partition = self.dice.below(self.produced.len() as u64) as usize;
+        for _ in 0..1 + self.dice.below(6) {
+            let offset = self.produced[partition].end;
+            let item = match self.dice.below(100) {
+                0..=3 => Some(Item::Poison(vec![0x00, 0xFF, 0xFF])),
+                4..=5 => Some(Item::Poison(Vec::new())),
+                6..=8 => Some(Item::Null),
+                9..=14 => None,
+                _ => Some(Item::Good(good_value(partition as u32, offset, &mut self.dice))),
+            };
+            let log = &mut self.produced[partition];
+            if let Some(item) = item {
+                log.items.insert(offset, item);
+            }
+            log.end = offset + 1;
+        }
+    }
+
+    /// What a worker does: take records, finish chunks, hand them on.
+    fn take(&mut self, host: usize, partition: usize, count: u64) {
+        let log = &self.produced[partition];
+        let Host { cores, ring, .. } = &mut self.hosts[host];
+        let core = &mut cores[partition];
+        let mut taken = 0;
+        for (offset, item) in log.items.range(core.next().0..) {
+            if taken >= count {
+                break;
+            }
+            taken += 1;
+            let value = match item {
+                Item::Good(value) | Item::Poison(value) => Some(value.as_slice()),
+                Item::Null => None,
+            };
+            let verdict = core.take(Record { offset: Offset(*offset), timestamp_ms: Some(5), value, instance: 0 });
+            match (item, &verdict) {
+                (Item::Poison(_), Verdict::DeadLetter(_)) | (Item::Good(_) | Item::Null, Verdict::Taken) => {}
+                other => panic!("{offset}: {other:?}"),
+            }
+            if core.is_full()
+                && let (Some(chunk), _) = core.finish(self.now_ms)
+            {
+                assert!(ring.append(chunk));
+            }
+        }
+        if taken < count {
+            core.cover(Offset(log.end));
+        }
+        if let (Some(chunk), _) = core.finish(self.now_ms) {
+            assert!(ring.append(chunk));
+        }
+    }
+
+    fn connect(&mut self) {
+        if self.connected.len() < 6 {
+            let protocol = Protocol::ALL[self.dice.below(3) as usize];
+            let host = self.dice.below(2) as usize;
+            let aware = protocol == Protocol::V1 && self.dice.chance(50);
+            self.arrive(protocol, host, BTreeMap::new(), aware);
+        }
+    }
+
+    /// A new connection with what the client had before.
+    fn arrive(&mut self, protocol: Protocol, host: usize, places: BTreeMap<u32, Place>, aware: bool) {
+        let fresh = places.is_empty();
+        let session = self.with_world(host, |world, _| Session::new(protocol, world));
+        let mut client = Client::new(protocol, aware, places);
+        if protocol == Protocol::V1 && fresh {
+            // A v1 client is not told where it stands before its first cursor; what it must not miss begins here.
+            for (partition, _, next) in self.hosts[host].ring.partitions() {
+                client.places.insert(partition.0, Place { next: next.0, last_sent: None });
+            }
+        }
+        self.connected.push(Connected { client, session, host, appetite: 1_000, stalled: false });
+        let who = self.connected.len() - 1;
+        if !fresh || aware {
+            self.serve(who, u64::MAX);
+            self.resume(who);
+        }
+    }
+
+    /// The client goes, often with a frame half received, and comes back to either host with its cursor.
+    fn leave(&mut self) {
+        let Some(who) = self.anybody() else { return };
+        if self.dice.chance(30) {
+            return self.say_bye(who);
+        }
+        let gone = self.connected.swap_remove(who);
+        self.seen.count(&gone.client.counts);
+        if gone.client.places.is_empty() {
+            return;
+        }
+        let host = self.dice.below(2) as usize;
+        self.seen.moves += u64::from(host != gone.host);
+        let mut places = gone.client.places;
+        let future = self.dice.chance(5);
+        for place in places.values_mut() {
+            // A cursor that is ahead of Kafka: the stream was longer once.
+            place.next += if future { 100_000 } else { 0 };
+            place.last_sent = None;
+        }
+        self.arrive(gone.client.protocol, host, places, gone.client.aware);
+    }
+
+    /// The gateway says goodbye: the cursor that it names must be what the client has.
+    fn say_bye(&mut self, who: usize) {
+        let host = self.connected[who].host;
+        let mut connected = self.connected.swap_remove(who);
+        self.with_world(host, |world, _| connected.session.close(CloseReason::ShuttingDown, world));
+        self.connected.push(connected);
+        let who = self.connected.len() - 1;
+        self.serve(who, u64::MAX);
+        let client = self.connected.swap_remove(who).client;
+        client.assert_at_boundary();
+        assert_eq!(client.closed, Some(1001));
+        if let Some(cursor) = &client.bye {
+            for (partition, place) in &client.places {
+                let told = cursor.get(partition).map_or(0, |last| last + 1);
+                let (low, high) = (told.min(place.next), told.max(place.next));
+                let differs = self.produced[*partition as usize].items.range(low..high).next().is_some();
+                assert!(!differs, "partition {partition}: bye says {told}, the client has {}", place.next);
+            }
+        }
+        self.seen.byes += 1;
+        self.seen.count(&client.counts);
+    }
+
+    fn resume_again(&mut self) {
+        let Some(who) = self.anybody() else { return };
+        if !self.connected[who].stalled {
+            // What is under way is received first, so that the cursor sent is what the client has.
+            self.serve(who, u64::MAX);
+            self.resume(who);
+        }
+    }
+
+    fn resume(&mut self, who: usize) {
+        let partial = self.dice.chance(10);
+        let Connected { client, host, .. } = &mut self.connected[who];
+        let host = *host;
+        client.resumes_sent += 1;
+        let mut cursor: BTreeMap<u32, u64> = BTreeMap::new();
+        for (partition, place) in &mut client.places {
+            let leave_out = partial && client.protocol != Protocol::V1 && !cursor.is_empty();
+            if place.next > 0 && !leave_out {
+                cursor.insert(*partition, place.next - 1);
+            } else if client.protocol == Protocol::V1 {
+                // Not named: a v1 client gets all that there is.
+                place.next = self.hosts[host].ring.bounds(PartitionId(*partition)).expect("open").0.0;
+            } else if leave_out {
+                continue;
+            }
+            place.last_sent = None;
+        }
+        let said = said(client, &self.hosts[host].topology.stream, &cursor);
+        if cursor.is_empty() && client.protocol != Protocol::V1 {
+            // No partition is named, so there is nothing to answer.
+            client.answered.push(client.resumes_sent);
+        }
+        let mut connected = self.connected.swap_remove(who);
+        self.with_world(host, |world, _| connected.session.hear(said, world));
+        self.connected.push(connected);
+        self.seen.resumes += 1;
+    }
+
+    /// Kafka's own end.
+    fn publish_watermarks(&mut self) {
+        let bounds = self.produced.iter().enumerate();
+        let bounds: BTreeMap<_, _> =
+            bounds.map(|(partition, log)| (PartitionId(partition as u32), (Offset(0), Offset(log.end)))).collect();
+        for host in &mut self.hosts {
+            host.watermarks = Watermarks { asked_at_ms: self.now_ms, bounds: bounds.clone() };
+        }
+    }
+
+    fn evict(&mut self) {
+        let host = self.dice.below(2) as usize;
+        let length = self.hosts[host].ring.len() as u64;
+        if length < 2 {
+            return;
+        }
+        self.seen.evictions += 1;
+        let mut left = 1 + self.dice.below(length / 2 + 1);
+        let tail = self.hosts[host].ring.tail_after(|_| {
+            let more = left > 0;
+            left = left.saturating_sub(1);
+            more
+        });
+        let ring = &self.hosts[host].ring;
+        for connected in self.connected.iter_mut().filter(|connected| connected.host == host) {
+            if connected.session.position() < tail
+                && let Some(chunk) = ring.chunk(connected.session.position())
+            {
+                self.seen.mid_unit_evictions += u64::from(connected.session.sent_of_chunk() > 0);
+                connected.session.before_eviction(chunk);
+            }
+        }
+        let evicted = self.hosts[host].ring.evict_to(tail);
+        let mut all = std::mem::take(&mut self.connected);
+        for connected in all.iter_mut().filter(|connected| connected.host == host) {
+            assert!(self.with_world(host, |world, _| connected.session.after_eviction(&evicted, world)));
+        }
+        self.connected = all;
+    }
+
+    fn serve_some(&mut self) {
+        let Some(who) = self.anybody() else { return };
+        if self.dice.chance(20) {
+            self.connected[who].session.begin();
+        }
+        if !self.connected[who].stalled {
+            let appetite = 1 + self.dice.below(5_000);
+            self.serve(who, appetite);
+        }
+    }
+
+    /// What a shard does for one client, with a socket that takes `appetite` bytes.
+    fn serve(&mut self, who: usize, appetite: u64) {
+        let last = self.connected.len() - 1;
+        self.connected.swap(who, last);
+        let Some(mut connected) = self.connected.pop() else { return };
+        connected.appetite = appetite;
+        let host = connected.host;
+        loop {
+            let step = self.with_world(host, |world, decoder| connected.session.step(world, decoder));
+            let ring = &self.hosts[host].ring;
+            let Connected { client, session, appetite, .. } = &mut connected;
+            let form = session.form();
+            let room = |bytes: &[u8], appetite: u64| bytes.len().min(usize::try_from(appetite).unwrap_or(usize::MAX));
+            let taken = match step {
+                Step::Idle | Step::Finished(_) => break,
+                Step::NeedsJson => {
+                    if self.dice.chance(30) && *appetite < 1 << 40 {
+                        break;
+                    }
+                    encoder::render(ring.chunk(session.position()).expect("there"), &mut self.inflater);
+                    0
+                }
+                Step::Own => {
+                    let taken = room(session.own(), *appetite);
+                    client.receive(&session.own()[..taken], &self.produced);
+                    session.wrote_own(taken);
+                    taken
+                }
+                Step::Rest => {
+                    let chunk = ring.chunk(session.position()).expect("there");
+                    let bytes = chunk.form(form).expect("begun");
+                    let rest = &bytes[session.sent_of_chunk()..];
+                    let taken = room(rest, *appetite);
+                    client.receive(&rest[..taken], &self.produced);
+                    session.wrote_chunk(chunk, taken, bytes.len());
+                    taken
+                }
+                Step::Share { limit } => {
+                    let mut bytes = Vec::new();
+                    let mut ends = Vec::new();
+                    for sequence in session.position()..limit {
+                        let Some(more) = ring.chunk(sequence).and_then(|chunk| chunk.form(form)) else { break };
+                        bytes.extend_from_slice(more);
+                        ends.push(bytes.len());
+                        if bytes.len() > 10_000 {
+                            break;
+                        }
+                    }
+                    let taken = room(&bytes, *appetite);
+                    client.receive(&bytes[..taken], &self.produced);
+                    let whole = ends.partition_point(|end| *end <= taken);
+                    let end = whole.checked_sub(1).map_or(0, |last| ends[last]);
+                    session.passed_many(ring, whole as u64);
+                    session.begin_chunk(taken - end);
+                    taken
+                }
+            };
+            *appetite -= taken as u64;
+            if *appetite == 0 {
+                break;
+            }
+        }
+        self.connected.push(connected);
+        let last = self.connected.len() - 1;
+        self.connected.swap(who, last);
+    }
+
+    fn with_world<T>(&mut self, host: usize, act: impl FnOnce(&session::World<'_>, &mut Decoder) -> T) -> T {
+        let Host { ring, topology, watermarks, stats, .. } = &self.hosts[host];
+        let world = session::World { ring, topology, watermarks, settings: &self.settings, stats, now_ms: self.now_ms };
+        act(&world, &mut self.decoder)
+    }
+}
+
+fn host(partitions: usize, chunk_bytes: u32) -> Host {
+    let identity = Arc::new(StreamIdentity { cluster_id: "sim".to_owned(), topic: "t".to_owned(), topic_id: [7; 16] });
+    let mut ring = Ring::default();
+    let cores = (0..partitions as u32).map(|partition| {
+        let (partition, start) = (PartitionId(partition), Offset(0));
+        ring.open(partition, start);
+        let builder = ChunkBuilder::new(partition, start, chunk_bytes, identity.clone(), Arc::new(Gauge::default()));
+        let rules = Rules { payload_max_bytes: PAYLOAD_MAX, schema_exact: false };
+        Core::new(CoreSettings { rules, pause_on_bad: false, live_from: start, sequence_keys: 64 }, builder)
+    });
+    let cores = cores.collect();
+    let stream = identity.name();
+    let topology = Topology { identity, stream, partition_count: partitions as u32 };
+    Host { cores, ring, topology, watermarks: Watermarks::default(), stats: ShardStats::default() }
+}
+
+/// The resume as this client writes it, read back by the gateway's own parser.
+fn said(client: &Client, stream: &str, cursor: &BTreeMap<u32, u64>) -> protocol::Said {
+    let offsets = || -> serde_json::Map<_, _> {
+        cursor.iter().map(|(p, offset)| (p.to_string(), serde_json::Value::from(offset.to_string()))).collect()
+    };
+    let (text, message) = match client.protocol {
+        Protocol::V1 => {
+            let mut resume = serde_json::json!({"type": "resume", "lastOffsetsByPartition": offsets()});
+            if client.aware {
+                resume["stream"] = stream.into();
+            }
+            (true, resume.to_string().into_bytes())
+        }
+        Protocol::Json => {
+            let resume = serde_json::json!({"type": "resume", "from": "cursor", "stream": stream, "cursor": offsets()});
+            (true, resume.to_string().into_bytes())
+        }
+        Protocol::V2 => {
+            let entries = cursor.iter().map(|(p, offset)| v2::CursorEntry { partition: *p, offset: *offset }).collect();
+            let from = Some(v2::resume::From::Cursor(v2::Cursor { entries }));
+            let resume = v2::Resume { stream: stream.to_owned(), from };
+            let frame = v2::ClientFrame { frame: Some(v2::client_frame::Frame::Resume(resume)) };
+            (false, frame.encode_to_vec())
+        }
+    };
+    protocol::read(client.protocol, text, &message, LIMITS)
+}
