@@ -664,6 +664,13 @@ impl Stats {
         }
     }
 
+    /// No partition is ours any more: the stream is another one now.
+    pub fn release_all(&self) {
+        let held: Vec<PartitionId> =
+            self.partitions.read().unwrap_or_else(|poisoned| poisoned.into_inner()).keys().copied().collect();
+        held.into_iter().for_each(|partition| self.release(partition));
+    }
+
     pub fn e2e_latency(&self) -> &Histogram {
         self.e2e_latency_ms.get_or_init(|| Histogram::new(LATENCY_BOUNDS))
     }
@@ -723,6 +730,10 @@ mod tests {
         assert_eq!((again.lag_records.get(), again.next.get()), (None, None), "unknown, not stale");
         assert!(stats.departed.lock().expect("no panic").is_empty());
         stats.release(PartitionId(99));
+        stats.hold(PartitionId(4));
+        stats.release_all();
+        assert_eq!(stats.departed.lock().expect("no panic").len(), 2);
+        assert_eq!(stats.hold(partition).consumed.get(), 7);
     }
 
     #[test]
