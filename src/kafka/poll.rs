@@ -78,12 +78,11 @@ impl Default for Timings {
 impl PollSetup {
     /// The numbers of a partition that is ours, made if it was not.
     pub(super) fn partition_stats(&self, partition: PartitionId) -> Arc<PartitionStats> {
-        let mut partitions = self.stats.partitions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        partitions.entry(partition).or_default().clone()
+        self.stats.hold(partition)
     }
 
     pub(super) fn remove_partition_stats(&self, partition: PartitionId) {
-        self.stats.partitions.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&partition);
+        self.stats.release(partition);
     }
 
     fn say_waiting(&self, why: Option<String>) {
@@ -443,7 +442,8 @@ impl Poll {
         stream.partition_count = None;
         stream.assigned = false;
         stream.stopped.clear();
-        self.setup.stats.partitions.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        drop(stream);
+        self.setup.stats.release_all();
     }
 }
 
