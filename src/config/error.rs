@@ -20,8 +20,16 @@ pub enum ConfigError {
     FileTooLarge { path: PathBuf, bytes_max: u64 },
     #[error("{}, line {line}: {message}", path.display())]
     Syntax { path: PathBuf, line: usize, message: String },
-    #[error("{origin}: there is no {what} {name:?}{}; allowed: {allowed}", did_you_mean(suggestion))]
-    Unknown { origin: String, what: &'static str, name: String, suggestion: Option<String>, allowed: String },
+    #[error("{origin}: there is no {what} {name:?}{}{}; allowed: {allowed}", equals(value), did_you_mean(suggestion))]
+    Unknown {
+        origin: String,
+        what: &'static str,
+        name: String,
+        /// As [`value_shown`] lets it be seen.
+        value: Option<String>,
+        suggestion: Option<String>,
+        allowed: String,
+    },
     #[error("{key} = {value} ({origin}) is not allowed; allowed: {allowed}")]
     Value { key: String, value: String, origin: Source, allowed: String },
     /// Settings that are fine one by one and not together.
@@ -31,6 +39,29 @@ pub enum ConfigError {
 
 fn did_you_mean(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map_or(String::new(), |suggestion| format!(", did you mean {suggestion}?"))
+}
+
+fn equals(value: &Option<String>) -> String {
+    value.as_ref().map_or(String::new(), |value| format!(" (= {value})"))
+}
+
+/// The value of a name that is not ours: quoted and cut, or masked if the name may be a misspelt secret's.
+pub(super) fn value_shown(name: &str, suggestion: Option<&str>, text: &str) -> String {
+    const SECRETIVE: [&str; 8] = ["pass", "pwd", "secret", "token", "oauth", "cred", "key", "sasl"];
+    let words = [name, suggestion.unwrap_or_default()].map(str::to_ascii_lowercase);
+    match SECRETIVE.iter().any(|part| words.iter().any(|word| word.contains(part))) {
+        true => "***".to_owned(),
+        false => format!("{:?}", shorten(text)),
+    }
+}
+
+/// Text from outside, cut so that a message stays readable.
+pub(super) fn shorten(text: &str) -> String {
+    const LETTERS_MAX: usize = 100;
+    match text.char_indices().nth(LETTERS_MAX) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 impl std::error::Error for ConfigErrors {}

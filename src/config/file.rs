@@ -6,8 +6,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::error::{ConfigError, Warning, nearest};
-use super::raw::{Source, names_in, shorten};
+use super::error::{ConfigError, Warning, nearest, shorten, value_shown};
+use super::raw::{Source, names_in};
 use super::table::{self, Key, SECTIONS};
 
 /// A configuration file has some kilobytes; more is a wrong path.
@@ -69,6 +69,7 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
                 origin: origin.clone(),
                 what: "key outside of a section",
                 name: shorten(&section),
+                value: None,
                 suggestion: None,
                 allowed: "keys inside a section, such as [kafka] and then topic = \"name\"".to_owned(),
             });
@@ -79,6 +80,7 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
                 origin: origin.clone(),
                 what: "section",
                 name: shorten(&section),
+                value: None,
                 suggestion: nearest(&section, SECTIONS.iter().map(|(name, _)| (*name).to_owned())),
                 allowed: SECTIONS.map(|(name, _)| name).join(", "),
             });
@@ -87,11 +89,13 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
         for (name, value) in content {
             let full_name = format!("{section}.{name}");
             let Some(key) = table::find(&full_name) else {
+                let suggestion = nearest(&full_name, table::KEYS.iter().map(Key::full_name));
                 errors.push(ConfigError::Unknown {
                     origin: origin.clone(),
                     what: "key",
                     name: shorten(&full_name),
-                    suggestion: nearest(&full_name, table::KEYS.iter().map(Key::full_name)),
+                    value: text_of(&value).map(|text| value_shown(&full_name, suggestion.as_deref(), &text)),
+                    suggestion,
                     allowed: names_in(&section, |key| key.name.to_owned()),
                 });
                 continue;

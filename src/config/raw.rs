@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::error::{ConfigError, Warning, nearest};
+use super::error::{ConfigError, Warning, nearest, shorten, value_shown};
 use super::predecessor::{self, Fate};
 use super::table::{self, KEYS, Key, SECTIONS};
 
@@ -114,13 +114,17 @@ impl Raw {
     fn take_named(&mut self, name: &str, text: &str, source: Source) {
         match table::find(name) {
             Some(key) => self.take(key, text, source),
-            None => self.errors.push(ConfigError::Unknown {
-                origin: source.to_string(),
-                what: "setting",
-                name: shorten(name),
-                suggestion: nearest(name, KEYS.iter().map(Key::full_name)),
-                allowed: "section.key as printed by check-config".to_owned(),
-            }),
+            None => {
+                let suggestion = nearest(name, KEYS.iter().map(Key::full_name));
+                self.errors.push(ConfigError::Unknown {
+                    origin: source.to_string(),
+                    what: "setting",
+                    name: shorten(name),
+                    value: Some(value_shown(name, suggestion.as_deref(), text)),
+                    suggestion,
+                    allowed: "section.key as printed by check-config".to_owned(),
+                });
+            }
         }
     }
 
@@ -146,20 +150,20 @@ impl Raw {
                 self.take(key, text, Source::Environment(name.to_owned()));
             }
         }
-        for name in variables.keys().filter(|name| set(name).is_some()) {
+        for (name, text) in variables.iter().filter(|(name, _)| set(name).is_some()) {
             match predecessor::fate_of(name) {
                 Some(Fate::Retired(instead)) => {
                     self.warnings.push(Warning::Retired { name: name.clone(), instead });
                 }
                 Some(Fate::Sets(_) | Fate::BuildTime) => {}
-                None => self.judge_unknown(name),
+                None => self.judge_unknown(name, text),
             }
         }
     }
 
     /// A name in one of our sections is a mistake. A name that merely begins with `DASHSTREAM_` may be somebody
     /// else's, unless it is a letter or two away from one of ours.
-    fn judge_unknown(&mut self, name: &str) {
+    fn judge_unknown(&mut self, name: &str, text: &str) {
         let Some(rest) = name.strip_prefix("DASHSTREAM_") else { return };
         if name == FILE_VARIABLE || KEYS.iter().any(|key| key.environment_name() == name) {
             return;
@@ -174,6 +178,7 @@ impl Raw {
                 origin: "environment".to_owned(),
                 what: "setting",
                 name: shorten(name),
+                value: Some(value_shown(name, suggestion.as_deref(), text)),
                 suggestion,
                 allowed: names_in(section, Key::environment_name),
             }),
@@ -209,13 +214,4 @@ impl Raw {
 pub(super) fn names_in(section: &str, spelling: fn(&Key) -> String) -> String {
     let names: Vec<_> = KEYS.iter().filter(|key| key.section == section).map(spelling).collect();
     names.join(", ")
-}
-
-/// Text from outside, cut so that a message stays readable.
-pub(super) fn shorten(text: &str) -> String {
-    const LETTERS_MAX: usize = 100;
-    match text.char_indices().nth(LETTERS_MAX) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }

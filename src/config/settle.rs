@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::*;
-use super::error::ConfigError;
+use super::error::{ConfigError, shorten};
 use super::host::Host;
-use super::raw::{Raw, Source, shorten};
+use super::raw::{Raw, Source};
 use super::report::Setting;
 use super::table::{Fallback, KEYS, Key};
 use super::value::Value;

@@ -273,8 +273,8 @@ fn two_names_for_one_setting_are_fine_while_they_agree() {
 #[test]
 fn unknown_names_are_mistakes_that_suggest_the_nearest() {
     refused(
-        &environment(&[("DASHSTREAM_KAFKA_TOPICS", "x")]),
-        &["DASHSTREAM_KAFKA_TOPICS", "did you mean DASHSTREAM_KAFKA_TOPIC?", "DASHSTREAM_KAFKA_BROKERS"],
+        &environment(&[("DASHSTREAM_KAFKA_TOPICS", "some value")]),
+        &["DASHSTREAM_KAFKA_TOPICS", "some value", "did you mean DASHSTREAM_KAFKA_TOPIC?", "DASHSTREAM_KAFKA_BROKERS"],
     );
     refused(
         &environment(&[("DASHSTREAM_LOG_XYZZY", "x")]),
@@ -303,7 +303,10 @@ fn files_with_mistakes_are_refused_with_the_place() {
         let file = TestFile::new("bad.toml", text);
         refused(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }, parts);
     };
-    check("[kafka]\ntopik = \"x\"\n", &["kafka.topik", "did you mean kafka.topic?", "bad.toml", "brokers, topic"]);
+    check(
+        "[kafka]\ntopik = \"some value\"\n",
+        &["kafka.topik", "some value", "did you mean kafka.topic?", "bad.toml", "brokers, topic"],
+    );
     check("[kafak]\ntopic = \"x\"\n", &["section", "kafak", "did you mean kafka?", "fanout"]);
     check("topic = \"x\"\n", &["topic", "outside of a section"]);
     check("kafka = 3\n", &["kafka", "outside of a section"]);
@@ -463,7 +466,12 @@ fn secrets_never_leave() {
         assert!(shown.contains(mask), "that one is set is shown: {shown}");
     }
 
-    // Neither do those that are refused, wherever they stand.
+    // Neither do those that are refused, wherever they stand and however they are misspelt.
+    for name in ["DASHSTREAM_KAFKA_SASL_PASSWROD", "DASHSTREAM_KAFKA_SASL_PW", "DASHSTREAM_KAFKA_PASSWORD"] {
+        let refused = load(&environment(&[(name, hidden)])).expect_err("there is no such name");
+        assert!(!format!("{refused} {refused:?}").contains("horse"), "{refused}");
+        assert!(refused.to_string().contains("***"), "{refused}");
+    }
     let twice = format!("{hidden}\n{hidden}");
     let refused = load(&environment(&[("KAFKA_SASL_PASSWORD", &twice)])).expect_err("it has two lines");
     assert!(!format!("{refused} {refused:?}").contains("horse"), "{refused}");
