@@ -27,7 +27,9 @@ use crate::observe::stats::Stats;
 /// Why the gateway did not start, or ended otherwise than it was told to.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    #[error("{address} cannot be listened on ({source}): is another program there? Set server.port (WEBSOCKET_PORT) or server.host (WEBSOCKET_HOST)")]
+    #[error(
+        "{address} cannot be listened on ({source}): is another program there? Set server.port (WEBSOCKET_PORT) or server.host (WEBSOCKET_HOST)"
+    )]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Admin(#[from] AdminError),

@@ -156,7 +156,10 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
     house.spawn("dlq", &ended, move || {
         let flushed = dlq.run(&dlq_stop);
         if flushed.remaining > 0 {
-            tracing::warn!(remaining = flushed.remaining, "dead letters are not acknowledged; their records are read again");
+            tracing::warn!(
+                remaining = flushed.remaining,
+                "dead letters are not acknowledged; their records are read again"
+            );
         }
         Ok(())
     })?;

@@ -211,13 +211,7 @@ struct InMessage<'a> {
 
 impl Visit for InMessage<'_> {
     #[inline]
-    fn message(
-        &mut self,
-        number: u32,
-        reader: Reader<'_>,
-        shape: &'static Shape,
-        depth: u32,
-    ) -> Result<(), ScanError> {
+    fn message(&mut self, number: u32, reader: Reader<'_>, shape: &'static Shape, depth: u32) -> Result<(), ScanError> {
         let Some(kind) = Kind::of_field(number) else { return walk(reader, shape, depth, &mut Nothing) };
         // The same field again merges into what is there, another one replaces it.
         if self.out.kind != Some(kind) {
@@ -240,13 +234,7 @@ struct InBatch<'a> {
 
 impl Visit for InBatch<'_> {
     #[inline]
-    fn message(
-        &mut self,
-        number: u32,
-        reader: Reader<'_>,
-        shape: &'static Shape,
-        depth: u32,
-    ) -> Result<(), ScanError> {
+    fn message(&mut self, number: u32, reader: Reader<'_>, shape: &'static Shape, depth: u32) -> Result<(), ScanError> {
         match number {
             1 => walk(reader, shape, depth, &mut InHeader { meta: &mut self.out.outer }),
             2 => {
@@ -284,13 +272,7 @@ impl Visit for InEvent<'_> {
     }
 
     #[inline]
-    fn message(
-        &mut self,
-        number: u32,
-        reader: Reader<'_>,
-        shape: &'static Shape,
-        depth: u32,
-    ) -> Result<(), ScanError> {
+    fn message(&mut self, number: u32, reader: Reader<'_>, shape: &'static Shape, depth: u32) -> Result<(), ScanError> {
         match number {
             1 => walk(reader, shape, depth, &mut InHeader { meta: self.meta }),
             _ => walk(reader, shape, depth, &mut Nothing),
@@ -305,13 +287,7 @@ struct InPayload<'a> {
 
 impl Visit for InPayload<'_> {
     #[inline]
-    fn message(
-        &mut self,
-        number: u32,
-        reader: Reader<'_>,
-        shape: &'static Shape,
-        depth: u32,
-    ) -> Result<(), ScanError> {
+    fn message(&mut self, number: u32, reader: Reader<'_>, shape: &'static Shape, depth: u32) -> Result<(), ScanError> {
         match number {
             1 => walk(reader, shape, depth, &mut InHeader { meta: self.meta }),
             _ => walk(reader, shape, depth, &mut Nothing),
