@@ -102,6 +102,8 @@ export class RunsView {
     for (const id of this.order) {
       const run = this.app.model.runs.get(id);
       const row = this.rows.get(id);
+      // One stop for the tabulator, from which the arrow keys go on: nobody tabs through two hundred runs.
+      attribute(row.root, 'tabindex', id === selected || (id === this.order[0] && !this.rows.has(selected)) ? '0' : '-1');
       if (run) this.fill(row, run, now, id === selected);
       else attribute(row.root, 'data-status', 'gone');
     }
