@@ -24,6 +24,7 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("assets/index.html")),
     ("/page/favicon.svg", SVG, include_bytes!("assets/favicon.svg")),
     ("/page/style.css", CSS, include_bytes!("assets/style.css")),
+    ("/page/boot.js", JS, include_bytes!("assets/boot.js")),
     ("/page/main.js", JS, include_bytes!("assets/main.js")),
     ("/page/app.js", JS, include_bytes!("assets/app.js")),
     ("/page/connection.js", JS, include_bytes!("assets/connection.js")),
@@ -59,7 +60,9 @@ mod tests {
         let mut named = 0;
         for (served_at, _, body) in ASSETS {
             let text = std::str::from_utf8(body).expect("assets are text");
-            for (before, after) in [("href=\"./page/", "\""), ("src=\"./page/", "\""), ("from './", "'")] {
+            for (before, after) in
+                [("href=\"./page/", "\""), ("src=\"./page/", "\""), ("from './", "'"), ("import('./", "'")]
+            {
                 for piece in text.split(before).skip(1) {
                     let file = piece.split(after).next().unwrap_or_default();
                     named += 1;
@@ -67,7 +70,7 @@ mod tests {
                 }
             }
         }
-        assert!(named >= 3, "only {named} names were found");
+        assert!(named >= 30, "only {named} names were found");
     }
 
     #[test]
@@ -98,6 +101,15 @@ mod tests {
                     assert!(!text.contains(forbidden), "{path} uses {forbidden}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_module_is_fetched_at_once() {
+        let html = std::str::from_utf8(asset("/").expect("the page").body).expect("text");
+        for (path, content_type, _) in ASSETS.iter().filter(|(path, ..)| *path != "/page/boot.js") {
+            let preload = format!("<link rel=\"modulepreload\" href=\".{path}\">");
+            assert!(*content_type != JS || html.contains(&preload), "{path} is found out about only later");
         }
     }
 

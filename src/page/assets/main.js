@@ -4,6 +4,9 @@ import { App } from './app.js';
 import { Store } from './store.js';
 import { View } from './view.js';
 
+// Tells `boot.js` that every part arrived.
+document.documentElement.dataset.loaded = 'true';
+
 const address = new URL('./ws', location.href);
 address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 address.search = '';
