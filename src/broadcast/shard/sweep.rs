@@ -60,6 +60,12 @@ impl Shard {
         let age = now_ms.saturating_sub(connection.since_ms);
         let open = match &mut connection.phase {
             Phase::Handshake { .. } if draining.is_some() => return Due::Remove,
+            // Browsers connect ahead of need. An answer to nothing would be taken for the answer to what they ask
+            // next, just a closed connection they open again.
+            Phase::Handshake { head } if age > self.settings.handshake_timeout_ms && head.is_empty() => {
+                self.ports.stats.rejections[Rejection::Timeout as usize].add(1);
+                return Due::Remove;
+            }
             Phase::Handshake { .. } if age > self.settings.handshake_timeout_ms => {
                 return Due::Reject(Rejection::Timeout, 408, "no complete request in time");
             }
