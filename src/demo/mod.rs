@@ -51,6 +51,8 @@ pub enum DemoError {
     Gateway(#[from] GatewayError),
     #[error(transparent)]
     Feed(#[from] FeedError),
+    #[error(transparent)]
+    Logging(#[from] crate::observe::logging::LoggingError),
 }
 
 /// Runs until Ctrl-C.
@@ -60,6 +62,7 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     let settings = settings::settings(options, &broker.bootstrap_servers());
     let pairs: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let loaded = load_with(&pairs)?;
+    crate::observe::logging::init(&loaded.config.logging)?;
     let client = client_config(&loaded.config.kafka, Purpose::Producer);
 
     let running = gateway::start(loaded)?;

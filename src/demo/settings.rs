@@ -12,7 +12,8 @@ pub fn settings(options: &DemoOptions, brokers: &str) -> Vec<(String, String)> {
     let port = options.port.to_string();
     // Whoever lets the system choose a port runs more than one of these.
     let admin = if options.port == 0 { "127.0.0.1:0" } else { "127.0.0.1:9464" };
-    let defaults = [("admin.listen", admin), ("kafka.group_id", "dashstream-demo")];
+    // What the terminal should show is the address; what goes wrong is still said.
+    let defaults = [("admin.listen", admin), ("kafka.group_id", "dashstream-demo"), ("logging.filter", "warn")];
     let needed = [
         ("kafka.brokers", brokers),
         ("kafka.topic", TOPIC),
