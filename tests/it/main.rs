@@ -24,3 +24,4 @@ mod stream_changed_is_told;
 mod transactions_are_holes;
 mod http_tells_the_truth;
 mod page_shows_runs_and_survives_a_break;
+mod the_demo_runs_by_itself;
