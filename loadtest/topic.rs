@@ -34,7 +34,7 @@ impl Topic {
             let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1))
                 .set("retention.bytes", "8589934592")
                 .set("max.message.bytes", "1048588");
-            for made in block_on(admin.create_topics([&new], &AdminOptions::new()))? {
+            for made in block_on(admin.create_topics([&new], &options()))? {
                 made.map_err(|(name, code)| format!("cannot make the topic {name}: {code}"))?;
             }
         }
@@ -108,9 +108,14 @@ impl Drop for Topic {
     fn drop(&mut self) {
         if let Ok(admin) = self.admin() {
             let names = [self.name.as_str(), &format!("{}-dlq", self.name)];
-            block_on(admin.delete_topics(&names, &AdminOptions::new())).ok();
+            block_on(admin.delete_topics(&names, &options())).ok();
         }
     }
+}
+
+/// Without them a broker that does not answer would be waited for a minute.
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE / 2)).operation_timeout(Some(PATIENCE / 2))
 }
 
 /// The admin client speaks in futures; one thread that sleeps until it is woken is all they need.
