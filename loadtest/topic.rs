@@ -22,12 +22,24 @@ pub struct Topic {
     pub name: String,
     brokers: String,
     partitions: i32,
+    /// Made where topics are not deleted but end with their broker.
+    embedded: bool,
 }
 
 impl Topic {
     pub fn make(setting: &Setting) -> Outcome<Self> {
         let name = format!("loadtest-{}-{}", std::process::id(), crate::process::clock_ns() / 1_000_000);
-        let topic = Self { name, brokers: setting.brokers.clone(), partitions: setting.partitions };
+        let topic = Self {
+            name,
+            brokers: setting.brokers.clone(),
+            partitions: setting.partitions,
+            embedded: setting.embedded.is_some(),
+        };
+        if let Some(cluster) = &setting.embedded {
+            cluster.create_topic(&topic.name, topic.partitions, 1)?;
+            cluster.create_topic(&format!("{}-dlq", topic.name), 1, 1)?;
+            return Ok(topic);
+        }
         let admin = topic.admin()?;
         // The dead-letter topic too, so that the gateway has nothing to complain about.
         for (name, partitions) in [(topic.name.clone(), topic.partitions), (format!("{}-dlq", topic.name), 1)] {
@@ -106,7 +118,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        if let Ok(admin) = self.admin() {
+        if let (false, Ok(admin)) = (self.embedded, self.admin()) {
             let names = [self.name.as_str(), &format!("{}-dlq", self.name)];
             block_on(admin.delete_topics(&names, &options())).ok();
         }
