@@ -39,6 +39,10 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        if setting.embedded.is_some() {
+            // It does not answer a waiting fetch when data comes.
+            command.env("DASHSTREAM_KAFKA_FETCH_MAX_WAIT_MS", "5");
+        }
         // What a measurement wants to vary is handed through.
         command.envs(std::env::vars().filter(|(name, _)| name.starts_with("DASHSTREAM_")));
         Ok(Self { process: Process::start(&mut command)?, address, admin, log })

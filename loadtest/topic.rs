@@ -22,19 +22,31 @@ pub struct Topic {
     pub name: String,
     brokers: String,
     partitions: i32,
+    /// Made where topics are not deleted but end with their broker.
+    embedded: bool,
 }
 
 impl Topic {
     pub fn make(setting: &Setting) -> Outcome<Self> {
         let name = format!("loadtest-{}-{}", std::process::id(), crate::process::clock_ns() / 1_000_000);
-        let topic = Self { name, brokers: setting.brokers.clone(), partitions: setting.partitions };
+        let topic = Self {
+            name,
+            brokers: setting.brokers.clone(),
+            partitions: setting.partitions,
+            embedded: setting.embedded.is_some(),
+        };
+        if let Some(cluster) = &setting.embedded {
+            cluster.create_topic(&topic.name, topic.partitions, 1)?;
+            cluster.create_topic(&format!("{}-dlq", topic.name), 1, 1)?;
+            return Ok(topic);
+        }
         let admin = topic.admin()?;
         // The dead-letter topic too, so that the gateway has nothing to complain about.
         for (name, partitions) in [(topic.name.clone(), topic.partitions), (format!("{}-dlq", topic.name), 1)] {
             let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1))
                 .set("retention.bytes", "8589934592")
                 .set("max.message.bytes", "1048588");
-            for made in block_on(admin.create_topics([&new], &AdminOptions::new()))? {
+            for made in block_on(admin.create_topics([&new], &options()))? {
                 made.map_err(|(name, code)| format!("cannot make the topic {name}: {code}"))?;
             }
         }
@@ -106,11 +118,16 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        if let Ok(admin) = self.admin() {
+        if let (false, Ok(admin)) = (self.embedded, self.admin()) {
             let names = [self.name.as_str(), &format!("{}-dlq", self.name)];
-            block_on(admin.delete_topics(&names, &AdminOptions::new())).ok();
+            block_on(admin.delete_topics(&names, &options())).ok();
         }
     }
+}
+
+/// Without them a broker that does not answer would be waited for a minute.
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE / 2)).operation_timeout(Some(PATIENCE / 2))
 }
 
 /// The admin client speaks in futures; one thread that sleeps until it is woken is all they need.
