@@ -349,8 +349,7 @@ impl Poll {
         let running = session.running();
         let reassign: Vec<PartitionId> = asked.reassign.into_iter().filter(|one| running.contains(one)).collect();
         if !reassign.is_empty() {
-            session.remove(&mut around, &reassign, Keep::Place);
-            session.add(&mut around, &reassign, Answer::Own)?;
+            session.reassign(&mut around, &reassign)?;
         }
         if !asked.add.is_empty() {
             session.add(&mut around, &asked.add, Answer::Own)?;

@@ -106,6 +106,8 @@ pub(super) struct Session {
     origin: Origin,
     running: BTreeSet<PartitionId>,
     pending: BTreeMap<PartitionId, Pending>,
+    /// When each was last assigned again: an error that repairing does not mend must not become a busy loop.
+    repaired: BTreeMap<PartitionId, Instant>,
     /// Their workers did not stop in time; until they do, they are not assigned again.
     late: BTreeSet<PartitionId>,
     book: CommitBook,
@@ -180,6 +182,7 @@ impl Session {
             origin,
             running: BTreeSet::new(),
             pending: BTreeMap::new(),
+            repaired: BTreeMap::new(),
             late: BTreeSet::new(),
             book: CommitBook::default(),
         })
@@ -216,6 +219,17 @@ impl Session {
         self.postpone(around, &ready, &why);
         self.assign(&TopicPartitionList::new(), answer);
         Ok(())
+    }
+
+    /// Assigns partitions again where their logs end; one that was repaired just now waits a little.
+    pub(super) fn reassign(&mut self, around: &mut Around<'_>, partitions: &[PartitionId]) -> Result<(), Change> {
+        self.remove(around, partitions, Keep::Place);
+        let now = Instant::now();
+        for partition in partitions {
+            let again = self.repaired.insert(*partition, now).map_or(now, |last| last + around.timings().retry);
+            self.pending.insert(*partition, Pending { due: again, beyond_since: None });
+        }
+        self.retry(around)
     }
 
     /// The topic is gone: nothing is read until it is there again, and then only if it is the same.
