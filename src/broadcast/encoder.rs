@@ -19,6 +19,9 @@ use crate::wire::json::events_json;
 /// A record whose events are larger than this as JSON is shown by header and size only.
 pub const RECORD_JSON_MAX: usize = 256 * 1024;
 
+/// Forms made before the shards are woken although more are wanted: one wake per form would cost more than the form.
+const WAKE_AFTER: u32 = 8;
+
 /// How often an idle encoder shows that it lives.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -34,6 +37,7 @@ pub struct Encoder {
 impl Encoder {
     pub fn run(self, stop: &AtomicBool) {
         let mut inflater = Inflater::new(self.payload_max_bytes);
+        let mut untold = 0;
         while !stop.load(Ordering::Acquire) {
             self.heartbeat.beat();
             let chunk = match self.requests.recv_timeout(IDLE) {
@@ -43,7 +47,9 @@ impl Encoder {
             };
             render(&chunk, &mut inflater);
             drop(chunk);
-            if self.requests.is_empty() {
+            untold += 1;
+            if self.requests.is_empty() || untold >= WAKE_AFTER {
+                untold = 0;
                 self.wake_shards();
             }
         }

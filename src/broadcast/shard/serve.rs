@@ -15,6 +15,9 @@ const ASSEMBLY_MAX: usize = 256 * 1024;
 /// Bytes written to one client before the next has its turn.
 const SHARE_MAX: usize = 512 * 1024;
 
+/// Chunks whose JSON is asked for at once: half of what the encoders' channel holds.
+const JSON_AHEAD: u64 = 32;
+
 /// Clients served between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
 
@@ -147,13 +150,7 @@ impl Shard {
                 Step::Finished(reason) => return Visit::Finished(reason),
                 Step::NeedsJson => {
                     *waits_for_json = true;
-                    if let Some(chunk) = self.ring.chunk(session.position())
-                        && chunk.claim_json()
-                        && self.ports.encoders.try_send(chunk.clone()).is_err()
-                    {
-                        // The encoders are behind; the next look, at the latest that of the sweep, asks again.
-                        chunk.unclaim_json();
-                    }
+                    ask_for_json(&self.ring, session.position(), &self.ports.encoders);
                     return Visit::Done;
                 }
                 Step::Own => {
@@ -243,6 +240,17 @@ impl Shard {
             stats.closed[CloseReason::OutOfBudget as usize].add(1);
             stats.aborted.add(1);
             self.remove(key);
+        }
+    }
+}
+
+/// Asks for the form of the chunk at `position` and of some after it, so that a replay does not wait for every one.
+/// When the encoders are behind, the next look, at the latest that of the sweep, asks again.
+fn ask_for_json(ring: &Ring, position: u64, encoders: &crossbeam_channel::Sender<std::sync::Arc<crate::log::Chunk>>) {
+    for chunk in (position..position + JSON_AHEAD).map_while(|sequence| ring.chunk(sequence)) {
+        if chunk.claim_json() && encoders.try_send(chunk.clone()).is_err() {
+            chunk.unclaim_json();
+            return;
         }
     }
 }
