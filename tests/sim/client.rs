@@ -161,6 +161,7 @@ impl Client {
                         "resumed" => self.resumed(partition(answer), number("from")),
                         "truncated" => self.truncated(partition(answer), number("requested"), number("oldest")),
                         "future" => self.future(partition(answer), number("requested"), number("newest"), produced),
+                        "unavailable" => {}
                         other => panic!("answer {other}"),
                     }
                 }
@@ -211,6 +212,8 @@ impl Client {
                         Answer::Truncated(truncated) => {
                             self.truncated(partition, truncated.requested, truncated.oldest);
                         }
+                        // Another resume overtook this one before Kafka could be asked.
+                        Answer::Unavailable(_) => {}
                         Answer::Future(future) => self.future(partition, future.requested, future.newest, produced),
                         other => panic!("{other:?}"),
                     }

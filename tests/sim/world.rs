@@ -271,7 +271,8 @@ impl World {
         let who = self.connected.len() - 1;
         if !fresh || aware {
             self.serve(who, u64::MAX);
-            self.resume(who);
+            // A partition that is left out goes on where this connection stands, which is not where the client was.
+            self.resume(who, false);
         }
     }
 
@@ -294,6 +295,10 @@ impl World {
             // A cursor that is ahead of Kafka: the stream was longer once.
             place.next += if future { 100_000 } else { 0 };
             place.last_sent = None;
+        }
+        if gone.client.protocol != Protocol::V1 {
+            // No cursor can say "from 0": where it has nothing it takes what Hello offers.
+            places.retain(|_, place| place.next > 0);
         }
         self.arrive(gone.client.protocol, host, places, gone.client.aware);
     }
@@ -326,12 +331,12 @@ impl World {
         if !self.connected[who].stalled {
             // What is under way is received first, so that the cursor sent is what the client has.
             self.serve(who, u64::MAX);
-            self.resume(who);
+            let partial = self.dice.chance(10);
+            self.resume(who, partial);
         }
     }
 
-    fn resume(&mut self, who: usize) {
-        let partial = self.dice.chance(10);
+    fn resume(&mut self, who: usize, partial: bool) {
         let Connected { client, host, .. } = &mut self.connected[who];
         let host = *host;
         client.resumes_sent += 1;

@@ -92,6 +92,9 @@ impl Session {
         let judging = Judging { since_ms: world.now_ms, number: self.resumes, answers, ahead };
         if judging.ahead.is_empty() {
             self.answer(judging, world);
+            if std::mem::take(&mut self.unavailable) && self.protocol == Protocol::V1 {
+                self.close(CloseReason::Unavailable, world);
+            }
         } else {
             self.judging = Some(judging);
         }
@@ -133,6 +136,11 @@ impl Session {
             return false;
         }
         self.end_judging(world);
+        let unavailable = std::mem::take(&mut self.unavailable);
+        if unavailable && self.protocol == Protocol::V1 {
+            // A v1 client has no word for it; one whose resume was overtaken by another does not need it either.
+            self.close(CloseReason::Unavailable, world);
+        }
         false
     }
 
@@ -163,12 +171,9 @@ impl Session {
                 world.stats.replay_gap(ResumeMode::Partition, oldest.0.saturating_sub(requested.next().0));
             }
         }
-        let unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
+        self.unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
         if !judging.answers.is_empty() {
             self.say(&Notice::Answers { resume: judging.number, answers: &judging.answers });
-        }
-        if unavailable && self.protocol == Protocol::V1 {
-            self.close(CloseReason::Unavailable, world);
         }
     }
 

@@ -103,6 +103,8 @@ pub struct Session {
     /// Evicted before they were sent, and not yet told: `(first, next)`.
     missed: BTreeMap<PartitionId, (Offset, Offset)>,
     judging: Option<judge::Judging>,
+    /// The last answer was `unavailable` for some partition.
+    unavailable: bool,
     active: Option<Active>,
     threads: Option<Box<ThreadReplay>>,
     resumes: u64,
@@ -141,6 +143,7 @@ impl Session {
             floors_until: 0,
             missed: BTreeMap::new(),
             judging: None,
+            unavailable: false,
             active: None,
             threads: None,
             resumes: 0,
