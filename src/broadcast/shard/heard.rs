@@ -55,7 +55,7 @@ impl Shard {
     }
 
     /// The peer closed its side, or the socket broke.
-    fn vanished(&mut self, key: usize) {
+    pub(super) fn vanished(&mut self, key: usize) {
         if let Some(connection) = self.connections.get(key)
             && let Phase::Open(open) = &connection.phase
             && !open.session.is_ending()

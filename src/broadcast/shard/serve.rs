@@ -72,7 +72,7 @@ impl Shard {
     fn serve_one(&mut self, key: usize) {
         let visit = self.visit(key);
         match visit {
-            Visit::Gone => return self.vanished_while_writing(key),
+            Visit::Gone => return self.vanished(key),
             Visit::Finished(reason) => self.finish(key, reason),
             Visit::Again | Visit::Blocked | Visit::Done => {}
         }
@@ -214,16 +214,6 @@ impl Shard {
         connection.release(&self.ports.shard_stats);
         shut_down(&connection.stream);
         connection.phase = Phase::Lingering { since_ms: self.now_ms };
-    }
-
-    fn vanished_while_writing(&mut self, key: usize) {
-        if let Some(connection) = self.connections.get(key)
-            && let Phase::Open(open) = &connection.phase
-            && !open.session.is_ending()
-        {
-            self.ports.shard_stats.vanished.add(1);
-        }
-        self.remove(key);
     }
 
     /// Keeps the budget for what clients are in the middle of; whoever exceeds it goes, without ceremony, since a
