@@ -58,7 +58,7 @@ fn upgrade(method: &str, version: Option<u8>, headers: &[httparse::Header<'_>], 
         return Request::Bad { status: 400, text: "an upgrade is a GET of HTTP/1.1" };
     }
     let mut versions = all("Sec-WebSocket-Version");
-    if !versions.next().is_some_and(|version| version.value == b"13") || versions.next().is_some() {
+    if versions.next().is_none_or(|version| version.value != b"13") || versions.next().is_some() {
         return Request::Bad { status: 426, text: "Sec-WebSocket-Version must be 13" };
     }
     let mut keys = all("Sec-WebSocket-Key");

@@ -94,13 +94,13 @@ impl Chunk {
                             format!(r#"{{"type":"batch","partition":{partition},"from":"{from}","next":"{next}","records":["#)
                                 .as_bytes(),
                         );
-                        for index in first..last {
+                        for (index, place) in (first..last).zip(&mut objects[first..last]) {
                             if index > first {
                                 out.push(b',');
                             }
                             let start = out.len();
                             object(index, out);
-                            objects[index] = (start as u32, out.len() as u32);
+                            *place = (start as u32, out.len() as u32);
                         }
                         out.extend_from_slice(b"]}");
                     });
@@ -214,9 +214,9 @@ impl Chunk {
         let mut units = Vec::new();
         let mut from = from.max(self.from);
         let mut first = self.entry_at(from);
-        for index in first..self.entries.len() {
-            let offset = self.entries[index].offset;
-            if self.entries[index].outcome == Outcome::Delivered {
+        for (index, entry) in self.entries.iter().enumerate().skip(first) {
+            let offset = entry.offset;
+            if entry.outcome == Outcome::Delivered {
                 continue;
             }
             if offset > from {

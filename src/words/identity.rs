@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 /// Namespace of every name-based UUID that DashStream derives.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_6d0e_5b0a_5c52_9e0c_64_61_73_68_73_74);
+const NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_6d0e_5b0a_5c52_9e0c_6461_7368_7374);
 
 /// Cluster, topic and topic incarnation. Two hosts that read the same topic have equal identities, whatever
 /// their group or host name; a topic that was deleted and made again has another one.

@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pending_cursor: Option<(u32, u64)>,
     pub places: BTreeMap<u32, Place>,
     pub resumes_sent: u64,
+    /// Per partition the last resume that named it.
+    pub asked: BTreeMap<u32, u64>,
     pub completes: u64,
     pub lives: Vec<u64>,
     pub answered: Vec<u64>,
@@ -53,6 +55,7 @@ impl Client {
             pending_cursor: None,
             places,
             resumes_sent: 0,
+            asked: BTreeMap::new(),
             completes: 0,
             lives: Vec::new(),
             answered: Vec::new(),
@@ -154,9 +157,12 @@ impl Client {
             "gap" => self.gap(partition(text), number(text, "first"), number(text, "last"), label(text), produced),
             "dead_lettered" => self.dead_letter(partition(text), number(text, "offset"), produced),
             "answers" => {
-                self.answered.push(number(text, "resume"));
+                self.answered(number(text, "resume"));
                 for answer in text["answers"].as_array().expect("answers") {
                     let number = |key| number(answer, key);
+                    if self.has_asked_again(partition(answer)) {
+                        continue;
+                    }
                     match answer["answer"].as_str().expect("an answer") {
                         "resumed" => self.resumed(partition(answer), number("from")),
                         "truncated" => self.truncated(partition(answer), number("requested"), number("oldest")),
@@ -204,9 +210,12 @@ impl Client {
             Frame::Gap(gap) => self.gap(gap.partition, gap.first, gap.last, &gap.reason, produced),
             Frame::DeadLettered(letter) => self.dead_letter(letter.partition, letter.offset, produced),
             Frame::Answers(answers) => {
-                self.answered.push(answers.resume);
+                self.answered(answers.resume);
                 for answer in answers.answers {
                     let partition = answer.partition;
+                    if self.has_asked_again(partition) {
+                        continue;
+                    }
                     match answer.answer.expect("an answer") {
                         Answer::Resumed(resumed) => self.resumed(partition, resumed.from),
                         Answer::Truncated(truncated) => {
@@ -289,6 +298,18 @@ impl Client {
 
     fn begin_at(&mut self, partition: u32, position: u64) {
         self.places.entry(partition).or_insert(Place { next: position, last_sent: None });
+    }
+
+    fn answered(&mut self, resume: u64) {
+        assert!(!self.answered.contains(&resume), "one answer per resume");
+        self.answered.push(resume);
+    }
+
+    /// An answer to a resume that another overtook: it is no longer about where this partition stands, if that other
+    /// resume named the partition too.
+    fn has_asked_again(&self, partition: u32) -> bool {
+        let answering = self.answered.last().copied().unwrap_or_default();
+        self.asked.get(&partition).is_some_and(|resume| *resume > answering)
     }
 
     fn resumed(&mut self, partition: u32, from: u64) {

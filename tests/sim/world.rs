@@ -174,7 +174,7 @@ impl World {
                 let left: Vec<_> = log.items.range(next..).collect();
                 let silent = client.protocol == Protocol::V1 && !client.aware;
                 let told = left.iter().filter(|(_, item)| matches!(item, Item::Good(_)) || !silent).count();
-                assert_eq!(told, 0, "partition {partition}: stands at {next} of {}: {:?}", log.end, client.protocol);
+                assert_eq!(told, 0, "partition {partition}: stands at {next} of {}: {:?}, closed {:?}", log.end, client.protocol, client.closed);
                 assert!(client.protocol == Protocol::V1 || next >= log.end, "holes at the end are covered too");
             }
             if client.protocol == Protocol::V1 {
@@ -345,6 +345,7 @@ impl World {
             let leave_out = partial && client.protocol != Protocol::V1 && !cursor.is_empty();
             if place.next > 0 && !leave_out {
                 cursor.insert(*partition, place.next - 1);
+                client.asked.insert(*partition, client.resumes_sent);
             } else if client.protocol == Protocol::V1 {
                 // Not named: a v1 client gets all that there is.
                 place.next = self.hosts[host].ring.bounds(PartitionId(*partition)).expect("open").0.0;

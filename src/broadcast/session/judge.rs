@@ -27,6 +27,10 @@ impl Session {
         self.stream_aware |= resume.stream.is_some();
         self.settle_unit(world.ring);
         self.end_replay(true, world);
+        if self.protocol == Protocol::V1 {
+            // v1 does not number its resumes: a late answer to the last one would be taken for this one's.
+            self.judging = None;
+        }
         self.end_judging(world);
         self.resumes += 1;
         world.stats.resumes[ResumeMode::Partition as usize].add(1);
@@ -126,10 +130,10 @@ impl Session {
         self.say(&Notice::CursorReset { latest: &offsets });
     }
 
-    /// True when no answer is outstanding. One that waits is given as soon as a watermark asked for after the resume
-    /// is there, or is `unavailable` after the deadline.
-    pub(super) fn judged(&mut self, world: &World<'_>) -> bool {
-        let Some(judging) = &self.judging else { return true };
+    /// Gives the answer that is outstanding, if it can be given: as soon as a watermark asked for after the resume is
+    /// there, or as `unavailable` after the deadline. True: it was given, and nothing is outstanding any more.
+    pub(super) fn give_answer(&mut self, world: &World<'_>) -> bool {
+        let Some(judging) = &self.judging else { return false };
         let known = world.watermarks.asked_at_ms >= judging.since_ms;
         let late = world.now_ms.saturating_sub(judging.since_ms) >= world.settings.judge_timeout_ms;
         if !known && !late {
@@ -141,11 +145,11 @@ impl Session {
             // A v1 client has no word for it; one whose resume was overtaken by another does not need it either.
             self.close(CloseReason::Unavailable, world);
         }
-        false
+        true
     }
 
     /// Gives the answer that is outstanding by what is known now.
-    fn end_judging(&mut self, world: &World<'_>) {
+    pub(super) fn end_judging(&mut self, world: &World<'_>) {
         let Some(mut judging) = self.judging.take() else { return };
         let known = world.watermarks.asked_at_ms >= judging.since_ms;
         for (partition, applied) in std::mem::take(&mut judging.ahead) {

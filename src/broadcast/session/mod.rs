@@ -251,7 +251,13 @@ impl Session {
             {
                 return Step::Finished(reason);
             }
-            if self.ending.is_some() || !self.flowing || !self.judged(world) {
+            if self.ending.is_some() || !self.flowing {
+                return Step::Idle;
+            }
+            if self.judging.is_some() {
+                if self.give_answer(world) {
+                    continue;
+                }
                 return Step::Idle;
             }
             if !self.missed.is_empty() {
@@ -313,6 +319,8 @@ impl Session {
             return;
         }
         self.settle_unit(world.ring);
+        // An answer that waits is given as it can be now: the cursor of goodbye stands on it.
+        self.end_judging(world);
         self.ending = Some(reason);
         self.closed = true;
         if self.protocol != Protocol::V1 && reason != CloseReason::StreamChanged {
@@ -511,8 +519,8 @@ impl Session {
     fn drop_passed_floors(&mut self, world: &World<'_>) {
         if !self.floors.is_empty() && self.position >= self.floors_until {
             self.floors_until = world.ring.head().max(self.position + 1);
-            let ring = world.ring;
-            self.floors.retain(|partition, floor| ring.bounds(*partition).is_none_or(|(_, next)| *floor > next));
+            let (ring, position) = (world.ring, self.position);
+            self.floors.retain(|partition, floor| ring.next_at(*partition, position).is_none_or(|next| *floor > next));
         }
     }
 
