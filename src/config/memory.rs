@@ -2,6 +2,7 @@
 //! Arithmetic only; who enforces a bound uses the constant from here.
 
 use super::checked::{Config, KafkaConfig};
+use crate::partition::sequence;
 use crate::wire::inflate;
 
 const KIB: u64 = 1 << 10;
@@ -146,6 +147,11 @@ impl Config {
                 inflate_bytes(count, self.kafka.payload_max_bytes),
             ),
             item(
+                "sequences",
+                format!("{} B x {} threads x {count} partitions", sequence::KEY_BYTES, sequence_keys(count)),
+                sequence::KEY_BYTES as u64 * sequence_keys(count) * count,
+            ),
+            item(
                 "dead letters",
                 format!("dlq.queue_max_bytes, and one letter of {} in base64", size(letter)),
                 self.dlq.queue_max_bytes + letter.div_ceil(3) * 4,
@@ -167,6 +173,12 @@ impl Config {
         );
         MemorySum { partitions, items, kernel }
     }
+}
+
+/// Threads whose sequence is tracked, per partition.
+fn sequence_keys(partitions: u64) -> u64 {
+    let keys = sequence::keys_per_partition(u32::try_from(partitions).unwrap_or(u32::MAX));
+    keys.next_power_of_two() as u64
 }
 
 fn inflate_bytes(inflaters: u64, decoded_max: u64) -> u64 {
@@ -245,6 +257,7 @@ mod tests {
         assert_eq!(bytes("chunks being built"), Some(64 * (64 << 10)));
         assert_eq!(bytes("chunks on their way"), Some(256 * (64 << 10) * 2));
         assert_eq!(bytes("decompression"), Some(64 * ((256 + 96) << 10) + 4 * (10 << 20)));
+        assert_eq!(bytes("sequences"), Some(32 * 2_048 * 64));
         assert_eq!(bytes("dead letters"), Some((16 << 20) + 4_000));
         assert_eq!(bytes("frames in the middle"), Some(32 << 20));
         assert_eq!(bytes("messages of clients"), Some(32 << 20));

@@ -1,5 +1,5 @@
-//! The headers of a record, copied within bounds. Read only when a record is dead-lettered, so nothing is parsed on
-//! the path of a good one.
+//! The headers of a record, copied within bounds. Read only when a record is dead-lettered, or when its sequence is
+//! not the expected one, so nothing is parsed on the path of a good one.
 
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
@@ -70,4 +70,32 @@ impl RecordHeaders {
         }
         read
     }
+}
+
+/// The header in which a producer names its instance: any bytes, new with each start of the producer.
+pub const PRODUCER_HEADER: &CStr = c"dashstream.producer";
+
+/// Hash of the producer instance that the headers name.
+///
+/// # Safety
+/// `message` is a valid message of librdkafka, and nobody else uses it during the call.
+pub(super) unsafe fn producer(message: NonNull<native::rd_kafka_message_t>) -> Option<u64> {
+    let mut headers = std::ptr::null_mut();
+    // SAFETY: the message is valid; librdkafka parses its headers and keeps them with the message.
+    let error = unsafe { native::rd_kafka_message_headers(message.as_ptr(), &raw mut headers) };
+    if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || headers.is_null() {
+        return None;
+    }
+    let mut value: *const c_void = std::ptr::null();
+    let mut length = 0usize;
+    // SAFETY: the headers belong to the message, the name is a C string, the out-pointers are ours.
+    let error =
+        unsafe { native::rd_kafka_header_get_last(headers, PRODUCER_HEADER.as_ptr(), &raw mut value, &raw mut length) };
+    if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
+        return None;
+    }
+    // SAFETY: pointer and length belong together and live as long as the message.
+    let value = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), length) };
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    Some(value.iter().fold(0xcbf2_9ce4_8422_2325, fnv).max(1))
 }

@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as native;
 
-use super::headers::{HeaderLimits, RecordHeaders};
+use super::headers::{self, HeaderLimits, RecordHeaders};
 use crate::words::{Offset, PartitionId};
 
 /// A record as librdkafka holds it: valid only inside the callback, so what is kept must be copied.
@@ -40,6 +40,12 @@ impl<'a> RawRecord<'a> {
     /// A record without headers, for tests of what is done with one.
     pub fn new(offset: Offset, timestamp_ms: Option<i64>, key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Self {
         Self { offset, timestamp_ms, key, value, message: None, lifetime: PhantomData }
+    }
+
+    /// Hash of the header `dashstream.producer`, which names the producer instance; 0 without one. Parses the headers.
+    pub fn producer(&self) -> u64 {
+        // SAFETY: as in `headers`.
+        self.message.and_then(|message| unsafe { headers::producer(message) }).unwrap_or(0)
     }
 
     /// The headers, parsed now and copied up to `limits`. Nothing is parsed for a record that nobody asks.

@@ -11,13 +11,13 @@ use crate::wire::scan::Scan;
 use crate::words::{DropReason, GapReason, Offset, SkipReason};
 
 /// One record as it comes from Kafka.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
     pub offset: Offset,
     pub timestamp_ms: Option<i64>,
     pub value: Option<&'a [u8]>,
-    /// Which producer instance wrote it, hashed; 0 when unknown.
-    pub instance: u64,
+    /// Says which producer instance wrote it, hashed; 0 when unknown. Asked only when it matters.
+    pub instance: &'a dyn Fn() -> u64,
 }
 
 /// What became of a record just taken.
@@ -178,7 +178,7 @@ impl Core {
     }
 }
 
-fn annotate(tally: &mut Tally, validator: &mut Validator, found: &Scan, body: &[u8], instance: u64) {
+fn annotate(tally: &mut Tally, validator: &mut Validator, found: &Scan, body: &[u8], instance: &dyn Fn() -> u64) {
     let mut first_thread: Option<&[u8]> = None;
     let mut several = false;
     for event in &found.events {

@@ -153,7 +153,7 @@ impl Worker {
                         offset: record.offset,
                         timestamp_ms: record.timestamp_ms,
                         value: record.value,
-                        instance: 0,
+                        instance: &|| record.producer(),
                     };
                     match core.take(taken) {
                         Verdict::Taken | Verdict::Stale => {}

@@ -174,7 +174,11 @@ impl World {
                 let left: Vec<_> = log.items.range(next..).collect();
                 let silent = client.protocol == Protocol::V1 && !client.aware;
                 let told = left.iter().filter(|(_, item)| matches!(item, Item::Good(_)) || !silent).count();
-                assert_eq!(told, 0, "partition {partition}: stands at {next} of {}: {:?}, closed {:?}", log.end, client.protocol, client.closed);
+                assert_eq!(
+                    told, 0,
+                    "partition {partition}: stands at {next} of {}: {:?}, closed {:?}",
+                    log.end, client.protocol, client.closed
+                );
                 assert!(client.protocol == Protocol::V1 || next >= log.end, "holes at the end are covered too");
             }
             if client.protocol == Protocol::V1 {
@@ -228,7 +232,7 @@ impl World {
                 Item::Good(value) | Item::Poison(value) => Some(value.as_slice()),
                 Item::Null => None,
             };
-            let verdict = core.take(Record { offset: Offset(*offset), timestamp_ms: Some(5), value, instance: 0 });
+            let verdict = core.take(Record { offset: Offset(*offset), timestamp_ms: Some(5), value, instance: &|| 0 });
             match (item, &verdict) {
                 (Item::Poison(_), Verdict::DeadLetter(_)) | (Item::Good(_) | Item::Null, Verdict::Taken) => {}
                 other => panic!("{offset}: {other:?}"),

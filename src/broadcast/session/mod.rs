@@ -8,6 +8,7 @@
 //! offsets of a partition only go up, and none is sent twice.
 
 mod judge;
+mod replay;
 mod threads;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 
 pub use threads::{Decoder, ThreadReplay};
 
-use super::protocol::{self, Answered, Done, Hello, HelloPartition, Notice, Resume, Said};
+use replay::Active;
+
+use super::protocol::{self, Answered, Hello, HelloPartition, Notice, Resume, Said};
 use crate::log::forms::last_before;
 use crate::log::{Chunk, Evicted, Form, Ring};
 use crate::observe::stats::{Protocol, ResumeMode, ShardStats, Stats};
@@ -111,19 +114,6 @@ pub struct Session {
     ending: Option<CloseReason>,
     /// The close frame is in the outbox; nothing may follow it.
     closed: bool,
-}
-
-/// A replay under way.
-#[derive(Debug)]
-struct Active {
-    number: u64,
-    mode: &'static str,
-    kind: ResumeMode,
-    /// The head when it began: v1's `replay_complete` comes there.
-    until: u64,
-    replayed: u64,
-    last: BTreeMap<PartitionId, Offset>,
-    started_ms: u64,
 }
 
 impl Session {
@@ -469,16 +459,6 @@ impl Session {
         self.sent = bytes;
     }
 
-    fn count_passed(&mut self, chunk: &Chunk, from: Offset, next: Offset) {
-        let Some(active) = &mut self.active else { return };
-        let range = chunk.entry_at(from)..chunk.entry_at(next);
-        let delivered = chunk.entries()[range].iter().filter(|entry| entry.outcome == crate::log::Outcome::Delivered);
-        for entry in delivered {
-            active.replayed += 1;
-            active.last.insert(chunk.partition, entry.offset);
-        }
-    }
-
     /// Floors and thread filters, at the chunk that is next. True: something changed, look again.
     fn transition(&mut self, chunk: &Chunk, decoder: &mut Decoder, stats: &ShardStats) -> bool {
         if let Some(threads) = &self.threads
@@ -522,52 +502,6 @@ impl Session {
             let (ring, position) = (world.ring, self.position);
             self.floors.retain(|partition, floor| ring.next_at(*partition, position).is_none_or(|next| *floor > next));
         }
-    }
-
-    /// Tells that a replay is done when it is. True: something was said.
-    fn finish_replay(&mut self, world: &World<'_>) -> bool {
-        let Some(active) = &self.active else { return false };
-        let done = match self.protocol {
-            Protocol::V1 => self.position >= active.until,
-            Protocol::V2 | Protocol::Json => self.position >= world.ring.head(),
-        };
-        if !done {
-            return false;
-        }
-        self.end_replay(false, world);
-        true
-    }
-
-    fn end_replay(&mut self, capped: bool, world: &World<'_>) {
-        let Some(active) = self.active.take() else { return };
-        self.threads = None;
-        if active.number > 0 {
-            world.stats.replayed_records[active.kind as usize].add(active.replayed);
-        }
-        self.say(&Notice::Done(&Done {
-            resume: active.number,
-            replayed: active.replayed,
-            mode: active.mode,
-            last: active.last.into_iter().collect(),
-            capped,
-        }));
-    }
-
-    fn replay(&self, number: u64, mode: &'static str, kind: ResumeMode, world: &World<'_>) -> Active {
-        Active {
-            number,
-            mode,
-            kind,
-            until: world.ring.head(),
-            replayed: 0,
-            last: BTreeMap::new(),
-            started_ms: world.now_ms,
-        }
-    }
-
-    /// Monotonic ms when the replay under way began.
-    pub fn replaying_since(&self) -> Option<(ResumeMode, u64)> {
-        self.active.as_ref().filter(|active| active.number > 0).map(|active| (active.kind, active.started_ms))
     }
 
     /// How far one shared write may go: no farther than where something has to be looked at chunk by chunk.
