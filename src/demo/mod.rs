@@ -27,7 +27,7 @@ pub mod settings;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
@@ -35,6 +35,8 @@ use crate::cli::DemoOptions;
 use crate::config::{ConfigErrors, load_with};
 use crate::gateway::{self, GatewayError};
 use crate::kafka::client::{Purpose, client_config};
+use crate::observe::stats::Stats;
+use crate::words::PartitionId;
 use broker::{Broker, BrokerError, PARTITIONS};
 use feeder::{AheadLimit, FeedError, Feeder, FeederOptions};
 
@@ -77,11 +79,21 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
         poison: options.poison,
         ahead: Some(AheadLimit { bytes: AHEAD_BYTES, position: Box::new(move |partition| stats.next(partition)) }),
     })?;
+    wait_for_partitions(&running.stats);
     announce(&running, options.rate, seed);
     let ended = running.run_until_stopped();
     let fed = feeder.stop();
     ended?;
     Ok(fed?)
+}
+
+/// Until clients are let in, so that whoever follows the printed address at once finds the runs there.
+fn wait_for_partitions(stats: &Stats) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let open = || (0..PARTITIONS).all(|partition| stats.next(PartitionId(partition)).is_some());
+    while !open() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 fn any_seed() -> u64 {

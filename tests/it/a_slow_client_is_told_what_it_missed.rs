@@ -28,7 +28,9 @@ impl Stage {
     fn start(what: &str, settings: &[(&str, &str)]) -> Self {
         let kafka = Kafka::shared();
         let topic = kafka.topic(what, 1);
-        let setup = Setup::new(&kafka, &topic).set("DASHSTREAM_LOG_MAX_BYTES", "8MiB");
+        let setup = Setup::new(&kafka, &topic)
+            .set("DASHSTREAM_LOG_MAX_BYTES", "8MiB")
+            .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20);
         let setup = settings.iter().fold(setup, |setup, (key, value)| setup.set(key, value));
         let gateway = setup.start();
         let healthy = V1Client::connect(gateway.ws());

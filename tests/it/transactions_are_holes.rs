@@ -24,7 +24,7 @@ fn transactions_are_holes() {
     let mut gateway = setup.start();
     let (mut v1, mut json) = (V1Client::connect(gateway.ws()), JsonClient::connect(gateway.ws()));
     v1.resume_in(&gateway.stream(), &std::collections::BTreeMap::new());
-    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic)]);
+    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic), ("transaction.timeout.ms", "180000")]);
     producer.init_transactions();
     let mut index = 0;
     for transaction in 0..12u64 {

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     pub lives: Vec<u64>,
     pub answered: Vec<u64>,
     pub hello: bool,
+    /// Some partition could not be had when it was asked for.
+    pub unavailable: bool,
     pub closed: Option<u16>,
     pub bye: Option<BTreeMap<u32, u64>>,
     pub counts: Counts,
@@ -60,6 +62,7 @@ impl Client {
             lives: Vec::new(),
             answered: Vec::new(),
             hello: false,
+            unavailable: false,
             closed: None,
             bye: None,
             counts: Counts::default(),
@@ -167,7 +170,7 @@ impl Client {
                         "resumed" => self.resumed(partition(answer), number("from")),
                         "truncated" => self.truncated(partition(answer), number("requested"), number("oldest")),
                         "future" => self.future(partition(answer), number("requested"), number("newest"), produced),
-                        "unavailable" => {}
+                        "unavailable" => self.unavailable = true,
                         other => panic!("answer {other}"),
                     }
                 }
@@ -221,8 +224,7 @@ impl Client {
                         Answer::Truncated(truncated) => {
                             self.truncated(partition, truncated.requested, truncated.oldest);
                         }
-                        // Another resume overtook this one before Kafka could be asked.
-                        Answer::Unavailable(_) => {}
+                        Answer::Unavailable(_) => self.unavailable = true,
                         Answer::Future(future) => self.future(partition, future.requested, future.newest, produced),
                         other => panic!("{other:?}"),
                     }

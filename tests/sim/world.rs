@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub evictions: u64,
     pub mid_unit_evictions: u64,
     pub byes: u64,
+    pub restarts: u64,
+    pub turned_away: u64,
 }
 
 impl Seen {
@@ -49,6 +51,8 @@ impl Seen {
         self.evictions += other.evictions;
         self.mid_unit_evictions += other.mid_unit_evictions;
         self.byes += other.byes;
+        self.restarts += other.restarts;
+        self.turned_away += other.turned_away;
     }
 
     pub(crate) fn assert_rich(&self) {
@@ -63,6 +67,8 @@ impl Seen {
             ("evictions", self.evictions),
             ("evictions in the middle of a unit", self.mid_unit_evictions),
             ("byes", self.byes),
+            ("restarts", self.restarts),
+            ("turned away", self.turned_away),
         ] {
             assert!(count > 50, "the dice tried too little: {what} {count}");
         }
@@ -71,6 +77,8 @@ impl Seen {
 
 struct Host {
     cores: Vec<Core>,
+    /// Where each log begins: a warm start.
+    starts: Vec<u64>,
     ring: Ring,
     topology: Topology,
     watermarks: Watermarks,
@@ -102,7 +110,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let partitions = 1 + dice.below(4) as usize;
-        let hosts = (0..2).map(|_| host(partitions, 300 + dice.below(4_000) as u32)).collect();
+        let hosts = (0..2).map(|_| host(&vec![0; partitions], 300 + dice.below(4_000) as u32)).collect();
         Self {
             dice,
             produced: vec![Partition::default(); partitions],
@@ -116,7 +124,7 @@ impl World {
                 stall_timeout_ms: 60_000,
                 idle_timeout_ms: 60_000,
                 ping_interval_ms: 20_000,
-                judge_timeout_ms: u64::MAX,
+                judge_timeout_ms: 50,
             },
             decoder: Decoder::new(PAYLOAD_MAX),
             inflater: Inflater::new(PAYLOAD_MAX),
@@ -150,7 +158,22 @@ impl World {
                     self.connected[who].stalled ^= true;
                 }
             }
+            71..=72 => self.open_one(),
+            73 if self.dice.chance(10) => self.restart(),
             _ => self.serve_some(),
+        }
+        self.turn_away();
+    }
+
+    /// Who was closed comes back.
+    fn turn_away(&mut self) {
+        while let Some(who) = self.connected.iter().position(|connected| connected.client.closed.is_some()) {
+            let gone = self.connected.swap_remove(who);
+            assert_eq!(gone.client.closed, Some(1013), "only a v1 client that cannot be answered is closed here");
+            assert_eq!(gone.client.protocol, Protocol::V1);
+            gone.client.assert_at_boundary();
+            self.seen.turned_away += 1;
+            self.come_back(gone);
         }
     }
 
@@ -158,15 +181,29 @@ impl World {
     pub(crate) fn settle(&mut self) {
         for host in 0..self.hosts.len() {
             for partition in 0..self.produced.len() {
+                self.open(host, partition);
                 self.take(host, partition, u64::MAX);
             }
         }
-        self.now_ms += 1;
-        self.publish_watermarks();
         for who in 0..self.connected.len() {
             self.connected[who].stalled = false;
-            self.connected[who].session.begin();
             self.serve(who, u64::MAX);
+        }
+        self.turn_away();
+        for who in 0..self.connected.len() {
+            self.connected[who].session.begin();
+            self.now_ms += 1;
+            self.publish_watermarks();
+            self.serve(who, u64::MAX);
+            if self.connected[who].client.unavailable {
+                // What could not be had then is asked for again.
+                self.resume(who, false);
+                let last = self.connected.len() - 1;
+                self.connected.swap(who, last);
+                self.now_ms += 1;
+                self.publish_watermarks();
+                self.serve(who, u64::MAX);
+            }
             let client = &self.connected[who].client;
             client.assert_at_boundary();
             for (partition, log) in self.produced.iter().enumerate() {
@@ -221,6 +258,9 @@ impl World {
     fn take(&mut self, host: usize, partition: usize, count: u64) {
         let log = &self.produced[partition];
         let Host { cores, ring, .. } = &mut self.hosts[host];
+        if ring.bounds(PartitionId(partition as u32)).is_none() {
+            return;
+        }
         let core = &mut cores[partition];
         let mut taken = 0;
         for (offset, item) in log.items.range(core.next().0..) {
@@ -251,6 +291,34 @@ impl World {
         }
     }
 
+    /// The log of a partition opens, as it does some time after the start of a host.
+    fn open(&mut self, host: usize, partition: usize) {
+        let Host { starts, ring, .. } = &mut self.hosts[host];
+        let id = PartitionId(partition as u32);
+        if ring.bounds(id).is_none() {
+            ring.open(id, Offset(starts[partition]));
+        }
+    }
+
+    fn open_one(&mut self) {
+        let (host, partition) = (self.dice.below(2), self.dice.below(self.produced.len() as u64));
+        self.open(host as usize, partition as usize);
+    }
+
+    /// The host is killed and comes back with a log that begins a little before where it was. Its clients come back
+    /// to either host, mostly before all its partitions are open.
+    fn restart(&mut self) {
+        let which = self.dice.below(2) as usize;
+        let next: Vec<_> = self.hosts[which].cores.iter().map(|core| core.next().0).collect();
+        let starts: Vec<_> = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1)).collect();
+        self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32);
+        self.seen.restarts += 1;
+        while let Some(who) = self.connected.iter().position(|connected| connected.host == which) {
+            let gone = self.connected.swap_remove(who);
+            self.come_back(gone);
+        }
+    }
+
     fn connect(&mut self) {
         if self.connected.len() < 6 {
             let protocol = Protocol::ALL[self.dice.below(3) as usize];
@@ -271,6 +339,12 @@ impl World {
                 client.places.insert(partition.0, Place { next: next.0, last_sent: None });
             }
         }
+        // A partition that opens later begins for everybody where its log begins.
+        for (partition, start) in self.hosts[host].starts.iter().enumerate() {
+            if self.hosts[host].ring.bounds(PartitionId(partition as u32)).is_none() {
+                client.places.entry(partition as u32).or_insert(Place { next: *start, last_sent: None });
+            }
+        }
         self.connected.push(Connected { client, session, host, appetite: 1_000, stalled: false });
         let who = self.connected.len() - 1;
         if !fresh || aware {
@@ -287,6 +361,10 @@ impl World {
             return self.say_bye(who);
         }
         let gone = self.connected.swap_remove(who);
+        self.come_back(gone);
+    }
+
+    fn come_back(&mut self, gone: Connected) {
         self.seen.count(&gone.client.counts);
         if gone.client.places.is_empty() {
             return;
@@ -310,6 +388,9 @@ impl World {
     /// The gateway says goodbye: the cursor that it names must be what the client has.
     fn say_bye(&mut self, who: usize) {
         let host = self.connected[who].host;
+        if self.connected[who].session.is_ending() {
+            return self.serve(who, u64::MAX);
+        }
         let mut connected = self.connected.swap_remove(who);
         self.with_world(host, |world, _| connected.session.close(CloseReason::ShuttingDown, world));
         self.connected.push(connected);
@@ -320,6 +401,11 @@ impl World {
         assert_eq!(client.closed, Some(1001));
         if let Some(cursor) = &client.bye {
             for (partition, place) in &client.places {
+                // What is not open here, or was asked for in vain, is not for this host to say.
+                let known = self.hosts[host].ring.bounds(PartitionId(*partition)).is_some() && !client.unavailable;
+                if !known && !cursor.contains_key(partition) {
+                    continue;
+                }
                 let told = cursor.get(partition).map_or(0, |last| last + 1);
                 let (low, high) = (told.min(place.next), told.max(place.next));
                 let differs = self.produced[*partition as usize].items.range(low..high).next().is_some();
@@ -344,6 +430,7 @@ impl World {
         let Connected { client, host, .. } = &mut self.connected[who];
         let host = *host;
         client.resumes_sent += 1;
+        client.unavailable &= partial;
         let mut cursor: BTreeMap<u32, u64> = BTreeMap::new();
         for (partition, place) in &mut client.places {
             let leave_out = partial && client.protocol != Protocol::V1 && !cursor.is_empty();
@@ -352,7 +439,9 @@ impl World {
                 client.asked.insert(*partition, client.resumes_sent);
             } else if client.protocol == Protocol::V1 {
                 // Not named: a v1 client gets all that there is.
-                place.next = self.hosts[host].ring.bounds(PartitionId(*partition)).expect("open").0.0;
+                let Host { ring, starts, .. } = &self.hosts[host];
+                let oldest = ring.bounds(PartitionId(*partition)).map(|(oldest, _)| oldest.0);
+                place.next = oldest.unwrap_or(starts[*partition as usize]);
             } else if leave_out {
                 continue;
             }
@@ -494,20 +583,26 @@ impl World {
     }
 }
 
-fn host(partitions: usize, chunk_bytes: u32) -> Host {
+/// A host as it is after its start: no log is open yet.
+fn host(starts: &[u64], chunk_bytes: u32) -> Host {
     let identity = Arc::new(StreamIdentity { cluster_id: "sim".to_owned(), topic: "t".to_owned(), topic_id: [7; 16] });
-    let mut ring = Ring::default();
-    let cores = (0..partitions as u32).map(|partition| {
-        let (partition, start) = (PartitionId(partition), Offset(0));
-        ring.open(partition, start);
+    let cores = starts.iter().enumerate().map(|(partition, start)| {
+        let (partition, start) = (PartitionId(partition as u32), Offset(*start));
         let builder = ChunkBuilder::new(partition, start, chunk_bytes, identity.clone(), Arc::new(Gauge::default()));
         let rules = Rules { payload_max_bytes: PAYLOAD_MAX, schema_exact: false };
         Core::new(CoreSettings { rules, pause_on_bad: false, live_from: start, sequence_keys: 64 }, builder)
     });
     let cores = cores.collect();
     let stream = identity.name();
-    let topology = Topology { identity, stream, partition_count: partitions as u32 };
-    Host { cores, ring, topology, watermarks: Watermarks::default(), stats: ShardStats::default() }
+    let topology = Topology { identity, stream, partition_count: starts.len() as u32 };
+    Host {
+        cores,
+        starts: starts.to_vec(),
+        ring: Ring::default(),
+        topology,
+        watermarks: Watermarks::default(),
+        stats: ShardStats::default(),
+    }
 }
 
 /// The resume as this client writes it, read back by the gateway's own parser.

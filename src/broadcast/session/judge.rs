@@ -12,13 +12,20 @@ use crate::words::{CloseReason, Offset, PartitionId};
 /// When to come back with a cursor that cannot be judged now.
 const RETRY_AFTER_MS: u64 = 2_000;
 
-/// A resume whose answer needs a watermark that is asked of Kafka after the resume arrived.
+/// Nothing of a partition without a log here is sent after it was asked for in vain, until a resume names it again: what came first would
+/// pass over what lies between the cursor and there.
+pub(super) const HELD: Offset = Offset(u64::MAX);
+
+/// A resume whose answer needs a watermark that is asked of Kafka after the resume arrived, or a partition whose log
+/// is not open yet.
 #[derive(Debug)]
 pub(super) struct Judging {
     pub(super) since_ms: u64,
     number: u64,
+    /// The cursor is of another stream.
+    wrong_stream: bool,
     answers: Vec<(PartitionId, Answered)>,
-    /// Partition and requested offset, ahead of our log.
+    /// Partition and requested offset, ahead of our log or without one.
     ahead: Vec<(PartitionId, Offset)>,
 }
 
@@ -56,6 +63,10 @@ impl Session {
             Start::Cursor(cursor) => {
                 // A partition that the cursor does not name goes on where this connection stands (before anything
                 // was sent that is Hello's position); a v1 client expects all that there is.
+                if self.protocol != Protocol::V1 {
+                    let absent = self.floors.iter().filter(|(partition, _)| world.ring.bounds(**partition).is_none());
+                    wants.extend(absent.map(|(partition, floor)| (*partition, *floor)));
+                }
                 for (partition, oldest, _) in world.ring.partitions() {
                     let here = if self.protocol == Protocol::V1 {
                         Some(oldest)
@@ -67,12 +78,16 @@ impl Session {
                 for (partition, applied) in cursor {
                     match judge(*partition, *applied, wrong_stream, world) {
                         Judged::Answer(answer, want) => {
-                            if let Some(want) = want {
-                                wants.insert(*partition, want);
-                            }
+                            wants.insert(*partition, want);
                             answers.push((*partition, answer));
                         }
-                        Judged::Ahead => {
+                        Judged::NotOurs(answer) => {
+                            // v1 has no word for it, so should the partition come here it goes on at the cursor.
+                            let v1 = self.protocol == Protocol::V1;
+                            wants.insert(*partition, if v1 { applied.next() } else { HELD });
+                            answers.push((*partition, answer));
+                        }
+                        Judged::Waits => {
                             // Nothing below what the client has may be sent, whatever the answer will be.
                             wants.insert(*partition, applied.next());
                             ahead.push((*partition, *applied));
@@ -93,7 +108,7 @@ impl Session {
                 .collect();
         }
         self.active = Some(active);
-        let judging = Judging { since_ms: world.now_ms, number: self.resumes, answers, ahead };
+        let judging = Judging { since_ms: world.now_ms, number: self.resumes, wrong_stream, answers, ahead };
         if judging.ahead.is_empty() {
             self.answer(judging, world);
             if std::mem::take(&mut self.unavailable) && self.protocol == Protocol::V1 {
@@ -130,11 +145,12 @@ impl Session {
         self.say(&Notice::CursorReset { latest: &offsets });
     }
 
-    /// Gives the answer that is outstanding, if it can be given: as soon as a watermark asked for after the resume is
-    /// there, or as `unavailable` after the deadline. True: it was given, and nothing is outstanding any more.
+    /// Gives the answer that is outstanding, if it can be given: as soon as the log and a watermark asked for after the
+    /// resume are there, or as `unavailable` after the deadline. True: it was given, and nothing is outstanding any more.
     pub(super) fn give_answer(&mut self, world: &World<'_>) -> bool {
         let Some(judging) = &self.judging else { return false };
-        let known = world.watermarks.asked_at_ms >= judging.since_ms;
+        let known = world.watermarks.asked_at_ms >= judging.since_ms
+            && judging.ahead.iter().all(|(partition, _)| world.ring.bounds(*partition).is_some());
         let late = world.now_ms.saturating_sub(judging.since_ms) >= world.settings.judge_timeout_ms;
         if !known && !late {
             return false;
@@ -153,19 +169,41 @@ impl Session {
         let Some(mut judging) = self.judging.take() else { return };
         let known = world.watermarks.asked_at_ms >= judging.since_ms;
         for (partition, applied) in std::mem::take(&mut judging.ahead) {
+            let want = applied.next();
             let high = world.watermarks.bounds.get(&partition).map(|(_, high)| *high).filter(|_| known);
-            let answer = match high {
-                None => Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS },
-                Some(high) if applied.next() <= high => Answered::Resumed { from: applied.next() },
-                Some(high) => {
-                    // The log may have moved on since; what it got meanwhile lies below nobody's floor but this one.
-                    self.floors.insert(partition, high);
-                    Answered::Future { requested: applied, newest: high }
+            let answer = match (world.ring.bounds(partition), high) {
+                (None, _) => {
+                    self.floors.insert(partition, HELD);
+                    Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
+                }
+                (Some((_, next)), _) if judging.wrong_stream => {
+                    self.floors.insert(partition, next);
+                    Answered::WrongStream { newest: next }
+                }
+                // Evicted meanwhile is told as a gap; the log of a partition that was not open may begin beyond.
+                (Some((oldest, _)), _) if want < oldest && !self.missed_from(partition, want) => {
+                    self.missed.remove(&partition);
+                    truncated(partition, applied, oldest, world)
+                }
+                (Some((_, next)), _) if want <= next => Answered::Resumed { from: want },
+                (_, Some(high)) if want <= high => Answered::Resumed { from: want },
+                // The floor stays at the cursor: what comes next is what the client wants next.
+                (_, None) => Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS },
+                (_, Some(high)) => {
+                    // The log may have moved on since; what it got meanwhile is sent, except for what was evicted.
+                    let here = world.ring.next_at(partition, self.position).unwrap_or(high);
+                    let newest = high.max(here);
+                    self.floors.insert(partition, newest);
+                    Answered::Future { requested: applied, newest }
                 }
             };
             judging.answers.push((partition, answer));
         }
         self.answer(judging, world);
+    }
+
+    fn missed_from(&self, partition: PartitionId, want: Offset) -> bool {
+        self.missed.get(&partition).is_some_and(|(first, _)| *first == want)
     }
 
     fn answer(&mut self, judging: Judging, world: &World<'_>) {
@@ -198,8 +236,8 @@ impl Session {
             .unwrap_or_else(|| ring.head());
         let position = self.position;
         let above = |(partition, want): (&PartitionId, &Offset)| {
-            let starts = ring.next_at(*partition, position)?;
-            (*want > starts).then_some((*partition, *want))
+            let floored = ring.next_at(*partition, position).is_none_or(|starts| *want > starts);
+            floored.then_some((*partition, *want))
         };
         self.floors = wants.iter().filter_map(above).collect();
         self.floors_until = ring.head();
@@ -207,39 +245,40 @@ impl Session {
 }
 
 enum Judged {
-    /// With the next offset that the partition goes on from, when it is one of ours.
-    Answer(Answered, Option<Offset>),
-    /// Beyond our log: only Kafka can say.
-    Ahead,
+    /// With the next offset that the partition goes on from.
+    Answer(Answered, Offset),
+    /// Not a partition of this host, now.
+    NotOurs(Answered),
+    /// Beyond our log, and only Kafka can say; or the log is not open yet.
+    Waits,
 }
 
 fn judge(partition: PartitionId, applied: Offset, wrong_stream: bool, world: &World<'_>) -> Judged {
     if partition.0 >= world.topology.partition_count {
-        return Judged::Answer(Answered::UnknownPartition, None);
+        return Judged::NotOurs(Answered::UnknownPartition);
     }
     let Some((oldest, next)) = world.ring.bounds(partition) else {
-        let answer = if world.settings.group {
-            Answered::NotHere
-        } else {
-            Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
-        };
-        return Judged::Answer(answer, None);
+        return if world.settings.group { Judged::NotOurs(Answered::NotHere) } else { Judged::Waits };
     };
     if wrong_stream {
-        return Judged::Answer(Answered::WrongStream { newest: next }, Some(next));
+        return Judged::Answer(Answered::WrongStream { newest: next }, next);
     }
     let want = applied.next();
     if want > next {
-        return Judged::Ahead;
+        return Judged::Waits;
     }
     if want >= oldest {
-        return Judged::Answer(Answered::Resumed { from: want }, Some(want));
+        return Judged::Answer(Answered::Resumed { from: want }, want);
     }
+    Judged::Answer(truncated(partition, applied, oldest, world), oldest)
+}
+
+fn truncated(partition: PartitionId, requested: Offset, oldest: Offset, world: &World<'_>) -> Answered {
     let reason = match world.watermarks.bounds.get(&partition) {
-        Some((low, _)) if want < *low => TruncatedReason::Retention,
+        Some((low, _)) if requested.next() < *low => TruncatedReason::Retention,
         _ => TruncatedReason::Evicted,
     };
-    Judged::Answer(Answered::Truncated { requested: applied, oldest, reason }, Some(oldest))
+    Answered::Truncated { requested, oldest, reason }
 }
 
 /// All that is here; truncated when Kafka is known to have had more.

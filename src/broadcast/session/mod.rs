@@ -20,7 +20,7 @@ use replay::Active;
 
 use super::protocol::{self, Answered, Hello, HelloPartition, Notice, Resume, Said};
 use crate::log::forms::last_before;
-use crate::log::{Chunk, Evicted, Form, Ring};
+use crate::log::{Chunk, Evicted, Form, Ring, frame};
 use crate::observe::stats::{Protocol, ResumeMode, ShardStats, Stats};
 use crate::words::{CloseReason, GapReason, Offset, PartitionId, StreamIdentity};
 
@@ -99,6 +99,8 @@ pub struct Session {
     owed_sent: usize,
     outbox: Vec<u8>,
     outbox_sent: usize,
+    /// Payload of the last ping, at most 125 bytes, until it is answered.
+    owed_pong: Option<Vec<u8>>,
     /// Offsets below are not sent. Only in transition, or for a cursor ahead of our log.
     floors: BTreeMap<PartitionId, Offset>,
     /// The head when the floors were set: whoever is there has passed every floor that lay in the log then.
@@ -129,6 +131,7 @@ impl Session {
             owed_sent: 0,
             outbox: Vec::new(),
             outbox_sent: 0,
+            owed_pong: None,
             floors: BTreeMap::new(),
             floors_until: 0,
             missed: BTreeMap::new(),
@@ -241,6 +244,10 @@ impl Session {
             {
                 return Step::Finished(reason);
             }
+            if let Some(payload) = self.owed_pong.take() {
+                frame::push_frame(&mut self.outbox, frame::Opcode::Pong, &payload);
+                continue;
+            }
             if self.ending.is_some() || !self.flowing {
                 return Step::Idle;
             }
@@ -335,17 +342,15 @@ impl Session {
         protocol::push_close(&mut self.outbox, code.unwrap_or(CloseReason::ClientClosed.code()), "");
     }
 
-    /// A pong for a ping frame: a flood of pings owes one.
+    /// A ping frame came. A flood of them owes one pong, to the last (RFC 6455, 5.5.3).
     pub fn pong(&mut self, payload: &[u8]) {
-        if self.outbox.len() - self.outbox_sent < 4096 && !self.closed {
-            crate::log::frame::push_frame(&mut self.outbox, crate::log::frame::Opcode::Pong, payload);
-        }
+        self.owed_pong = Some(payload.to_vec());
     }
 
     /// A ping of ours.
     pub fn ping(&mut self) {
         if !self.closed && self.outbox.is_empty() {
-            crate::log::frame::push_frame(&mut self.outbox, crate::log::frame::Opcode::Ping, &[]);
+            frame::push_frame(&mut self.outbox, frame::Opcode::Ping, &[]);
         }
     }
 
@@ -381,7 +386,7 @@ impl Session {
     pub fn cursor(&self, ring: &Ring) -> Vec<(PartitionId, Offset)> {
         ring.partitions()
             .filter_map(|(partition, ..)| {
-                let next = self.stands_at(ring, partition)?;
+                let next = self.stands_at(ring, partition).filter(|next| *next != judge::HELD)?;
                 // Nothing below 0 was ever sent: such a partition has no entry.
                 (next.0 > 0).then(|| (partition, last_before(next)))
             })

@@ -221,7 +221,10 @@ impl Shard {
     fn take(&mut self, message: ToShard) {
         match message {
             ToShard::Chunk(chunk) => self.news |= self.ring.append(chunk),
-            ToShard::Open { partition, at } => self.ring.open(partition, at),
+            ToShard::Open { partition, at } => {
+                self.ring.open(partition, at);
+                self.look_again();
+            }
             ToShard::Close { partition } => self.ring.close(partition),
             ToShard::Topology { identity, partition_count } => {
                 let stream = identity.name();

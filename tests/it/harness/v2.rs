@@ -127,7 +127,7 @@ fn parse(bytes: &[u8]) -> V2Event {
     let frame = fields(bytes);
     assert_eq!(frame.len(), 1, "one kind of frame in a message");
     let message = fields(frame[0].1.slice());
-    let partition = number(&message, 1) as u32;
+    let partition = || number(&message, 1) as u32;
     match frame[0].0 {
         2 => {
             let records = message.iter().filter(|(field, _)| *field == 4).map(|(_, value)| {
@@ -136,14 +136,14 @@ fn parse(bytes: &[u8]) -> V2Event {
                 (number(&record, 1), value.unwrap_or_default())
             });
             let records = records.collect();
-            V2Event::Batch { partition, from: number(&message, 2), next: number(&message, 3), records }
+            V2Event::Batch { partition: partition(), from: number(&message, 2), next: number(&message, 3), records }
         }
         3 => {
             let (first, last) = (number(&message, 2), number(&message, 3));
-            V2Event::Gap { partition, first, last, reason: text(&message, 4) }
+            V2Event::Gap { partition: partition(), first, last, reason: text(&message, 4) }
         }
         5 => V2Event::Live { resume: number(&message, 1), replayed: number(&message, 2) },
-        6 => V2Event::DeadLettered { partition, offset: number(&message, 2) },
+        6 => V2Event::DeadLettered { partition: partition(), offset: number(&message, 2) },
         7 => V2Event::Pong(message.first().map(|(_, value)| value.slice().to_vec()).unwrap_or_default()),
         9 => {
             let cursor = message.iter().filter(|(field, _)| *field == 2).map(|(_, value)| {
