@@ -26,6 +26,7 @@ pub mod feeder;
 pub mod settings;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,12 +50,25 @@ pub enum DemoError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    #[error(
+        "{address} cannot be listened on ({source}): is another program there? Choose another with --port, or --port 0"
+    )]
+    Port { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
-    Gateway(#[from] GatewayError),
+    Gateway(GatewayError),
     #[error(transparent)]
     Feed(#[from] FeedError),
     #[error(transparent)]
     Logging(#[from] crate::observe::logging::LoggingError),
+}
+
+impl From<GatewayError> for DemoError {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Listen { address, source } => Self::Port { address, source },
+            other => Self::Gateway(other),
+        }
+    }
 }
 
 /// Runs until Ctrl-C.

@@ -40,8 +40,8 @@ const QUICK_LIMIT_MS: u64 = 5_000;
 const JUDGE_TIMEOUT_MS: u64 = 2_000;
 
 pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
-    raise_descriptor_limit();
     let config = Arc::new(loaded.config.clone());
+    raise_descriptor_limit(u64::from(config.server.max_connections));
     let stats = Arc::new(Stats::default());
     let service_address = SocketAddr::new(config.server.host, config.server.port);
     let listener = mio::net::TcpListener::bind(service_address)
@@ -270,8 +270,11 @@ impl House {
     }
 }
 
+/// Descriptors that are not clients': Kafka brokers, threads' wakers, listeners, the log.
+const OTHER_DESCRIPTORS: u64 = 256;
+
 /// As many descriptors as the system allows: one per client, and the soft limit is often 1,024.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit(connections_max: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is ours and outlives the calls.
     let raised = unsafe {
@@ -282,6 +285,12 @@ fn raise_descriptor_limit() {
     };
     if !raised {
         tracing::warn!("the limit of open files cannot be raised to its maximum");
+    } else if limit.rlim_cur < connections_max + OTHER_DESCRIPTORS {
+        tracing::warn!(
+            limit = limit.rlim_cur,
+            "server.max_connections = {connections_max} needs more open files than the system allows (ulimit -n, \
+             LimitNOFILE): clients beyond the limit are refused with 503"
+        );
     }
 }
 

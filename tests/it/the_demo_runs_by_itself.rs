@@ -12,6 +12,7 @@ use crate::harness::http::{self, Metrics};
 use crate::harness::json::JsonClient;
 use crate::harness::ledger::Ledger;
 use crate::harness::v1::V1Client;
+use crate::harness::wait;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -99,10 +100,13 @@ fn the_demo_runs_by_itself() {
     assert_eq!((followed.closed, followed.timed_out), (None, false));
     assert_eq!(seen.cursor().keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
 
-    let metrics = demo.metrics();
-    let refused = metrics.sum("dashstream_partition_dead_lettered_records_total", &[])
-        + metrics.sum("dashstream_partition_skipped_records_total", &[]);
-    assert!(refused >= told as f64, "{refused}");
+    // `/metrics` is written once a second.
+    let metrics = wait::until("the books to name what clients were told", LIMIT, || {
+        let metrics = demo.metrics();
+        let refused = metrics.sum("dashstream_partition_dead_lettered_records_total", &[])
+            + metrics.sum("dashstream_partition_skipped_records_total", &[]);
+        (refused >= told as f64).then_some(metrics)
+    });
     assert_eq!(metrics.sum("dashstream_partition_books_difference_records", &[]), 0.0);
     demo.interrupt();
 }

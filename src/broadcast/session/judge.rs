@@ -82,9 +82,7 @@ impl Session {
                             answers.push((*partition, answer));
                         }
                         Judged::NotOurs(answer) => {
-                            // v1 has no word for it, so should the partition come here it goes on at the cursor.
-                            let v1 = self.protocol == Protocol::V1;
-                            wants.insert(*partition, if v1 { applied.next() } else { HELD });
+                            wants.insert(*partition, HELD);
                             answers.push((*partition, answer));
                         }
                         Judged::Waits => {

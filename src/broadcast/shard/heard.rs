@@ -9,7 +9,7 @@ use crate::broadcast::addresses::client_address;
 use crate::broadcast::frames::{FrameReader, Incoming};
 use crate::broadcast::handshake::{self, Request};
 use crate::broadcast::protocol::{self, Limits, Said};
-use crate::broadcast::session::{Session, World};
+use crate::broadcast::session::Session;
 use crate::observe::http;
 use crate::observe::stats::{Protocol, Rejection};
 use crate::words::CloseReason;
@@ -33,7 +33,7 @@ impl Shard {
             let outcome = match read {
                 Ok(0) => Err(true),
                 Ok(bytes) => {
-                    connection.heard_ms = self.now_ms;
+                    connection.heard_ms = self.scene.now_ms;
                     self.hear(key, &mut scratch[..bytes]);
                     // A short read means that nothing is left; the next arrival is a new event.
                     if bytes < scratch.len() { Err(false) } else { Ok(()) }
@@ -98,7 +98,7 @@ impl Shard {
                     method: &method,
                     path: &path,
                     if_none_match: if_none_match.as_deref(),
-                    now_ms: self.now_ms,
+                    now_ms: self.scene.now_ms,
                 };
                 let response = http::respond(&request, &bodies, self.settings.surface);
                 let mut bytes = response.head_bytes();
@@ -116,7 +116,7 @@ impl Shard {
     }
 
     fn open(&mut self, key: usize, protocol: Protocol, response: Vec<u8>, forwarded_for: &[String]) {
-        let Some(topology) = &self.topology else {
+        let Some(world) = self.scene.world().filter(|world| world.ring.partitions().next().is_some()) else {
             return self.reject(key, Rejection::NotReady, 503, "the stream is not known yet: see /ready");
         };
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -125,17 +125,9 @@ impl Shard {
         let Some(address) = self.ports.addresses.sit_at(address) else {
             return self.reject(key, Rejection::PerIp, 429, "Too many connections from this IP");
         };
-        let world = World {
-            ring: &self.ring,
-            topology,
-            watermarks: &self.watermarks,
-            settings: &self.settings.session,
-            stats: &self.ports.shard_stats,
-            now_ms: self.now_ms,
-        };
         let session = Session::new(protocol, &world);
         self.ports.shard_stats.sessions[protocol as usize].add(1);
-        connection.since_ms = self.now_ms;
+        connection.since_ms = self.scene.now_ms;
         connection.phase = Phase::Open(Box::new(Open {
             session,
             reader: FrameReader::default(),
@@ -146,15 +138,7 @@ impl Shard {
     }
 
     fn frames(&mut self, key: usize, input: &mut [u8]) {
-        let Some(topology) = &self.topology else { return };
-        let world = World {
-            ring: &self.ring,
-            topology,
-            watermarks: &self.watermarks,
-            settings: &self.settings.session,
-            stats: &self.ports.shard_stats,
-            now_ms: self.now_ms,
-        };
+        let Some(world) = self.scene.world() else { return };
         let limits =
             Limits { partitions: self.settings.resume_partitions_max, threads: self.settings.resume_threads_max };
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -184,7 +168,7 @@ impl Shard {
         let inbound = reader.held_bytes() as u64;
         count_inbound(connection, inbound, &self.ports.shard_stats);
         if ending {
-            connection.ending_since_ms.get_or_insert(self.now_ms);
+            connection.ending_since_ms.get_or_insert(self.scene.now_ms);
         }
         if asks {
             // Full: a request is under way that began before, and the sweep asks again.

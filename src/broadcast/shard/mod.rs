@@ -89,16 +89,12 @@ pub struct ShardPorts {
 pub struct Shard {
     settings: ShardSettings,
     ports: ShardPorts,
-    ring: Ring,
-    topology: Option<Topology>,
-    /// As of this round.
-    watermarks: Arc<Watermarks>,
+    scene: Scene,
     connections: Slab<Connection>,
     ready: VecDeque<usize>,
     assemblies: Vec<Assembly>,
     decoder: Decoder,
     scratch: Vec<u8>,
-    now_ms: u64,
     swept_ms: u64,
     /// New chunks wait for the next pass.
     news: bool,
@@ -106,6 +102,31 @@ pub struct Shard {
     load: Load,
     /// Monotonic ms by which everybody must be gone.
     draining: Option<u64>,
+}
+
+/// What every session is shown.
+struct Scene {
+    ring: Ring,
+    /// `None` until the stream is known.
+    topology: Option<Topology>,
+    /// As of this round.
+    watermarks: Arc<Watermarks>,
+    settings: SessionSettings,
+    stats: Arc<ShardStats>,
+    now_ms: u64,
+}
+
+impl Scene {
+    fn world(&self) -> Option<World<'_>> {
+        Some(World {
+            ring: &self.ring,
+            topology: self.topology.as_ref()?,
+            watermarks: &self.watermarks,
+            settings: &self.settings,
+            stats: &self.stats,
+            now_ms: self.now_ms,
+        })
+    }
 }
 
 /// How busy the shard was lately.
@@ -122,17 +143,21 @@ impl Shard {
         let watermarks = ports.watermarks.load_full();
         let now = Instant::now();
         Self {
+            scene: Scene {
+                ring: Ring::default(),
+                topology: None,
+                watermarks,
+                settings: settings.session.clone(),
+                stats: ports.shard_stats.clone(),
+                now_ms: monotonic_ms(),
+            },
             settings,
             ports,
-            ring: Ring::default(),
-            topology: None,
-            watermarks,
             connections: Slab::new(),
             ready: VecDeque::new(),
             assemblies: Vec::new(),
             decoder,
             scratch: vec![0; 64 * 1024],
-            now_ms: monotonic_ms(),
             swept_ms: 0,
             news: false,
             passed_at: now,
@@ -151,7 +176,7 @@ impl Shard {
                 Err(error) => return Err(error),
             }
             let begun = Instant::now();
-            self.now_ms = monotonic_ms();
+            self.scene.now_ms = monotonic_ms();
             self.ports.heartbeat.beat();
             self.take_inbox();
             for event in &events {
@@ -162,8 +187,8 @@ impl Shard {
             self.make_room();
             self.call_pass(begun);
             self.serve(begun);
-            if self.now_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
-                self.swept_ms = self.now_ms;
+            if self.scene.now_ms.saturating_sub(self.swept_ms) >= SWEEP_MS {
+                self.swept_ms = self.scene.now_ms;
                 self.sweep();
             }
             self.note_load(begun);
@@ -178,7 +203,7 @@ impl Shard {
         if !self.ready.is_empty() || !self.ports.inbox.is_empty() {
             return Duration::ZERO;
         }
-        let sweep = Duration::from_millis((self.swept_ms + SWEEP_MS).saturating_sub(self.now_ms).max(1));
+        let sweep = Duration::from_millis((self.swept_ms + SWEEP_MS).saturating_sub(self.scene.now_ms).max(1));
         if self.news { sweep.min(self.settings.flush.saturating_sub(self.passed_at.elapsed())) } else { sweep }
     }
 
@@ -220,21 +245,21 @@ impl Shard {
 
     fn take(&mut self, message: ToShard) {
         match message {
-            ToShard::Chunk(chunk) => self.news |= self.ring.append(chunk),
+            ToShard::Chunk(chunk) => self.news |= self.scene.ring.append(chunk),
             ToShard::Open { partition, at } => {
-                self.ring.open(partition, at);
+                self.scene.ring.open(partition, at);
                 self.look_again();
             }
-            ToShard::Close { partition } => self.ring.close(partition),
+            ToShard::Close { partition } => self.scene.ring.close(partition),
             ToShard::Topology { identity, partition_count } => {
                 let stream = identity.name();
-                self.topology = Some(Topology { identity, stream, partition_count });
+                self.scene.topology = Some(Topology { identity, stream, partition_count });
             }
             ToShard::StreamChanged { reason } => {
                 tracing::info!(reason, sessions = self.connections.len(), "stream changed: every client is closed");
                 self.close_all(CloseReason::StreamChanged);
-                self.ring.clear();
-                self.topology = None;
+                self.scene.ring.clear();
+                self.scene.topology = None;
             }
             ToShard::Connection { stream, peer, seat } => self.welcome(stream, peer, seat),
             ToShard::LookAgain => self.look_again(),
@@ -258,14 +283,14 @@ impl Shard {
             return;
         }
         let key = entry.key();
-        entry.insert(Connection::new(stream, peer, seat, self.now_ms));
+        entry.insert(Connection::new(stream, peer, seat, self.scene.now_ms));
         self.ports.stats.connections_open.add(1);
         self.on_socket(key, true, true);
     }
 
     /// Watermarks or JSON forms are there that somebody may wait for.
     fn look_again(&mut self) {
-        self.watermarks = self.ports.watermarks.load_full();
+        self.scene.watermarks = self.ports.watermarks.load_full();
         for (key, connection) in &mut self.connections {
             if connection.waits() && !connection.queued {
                 connection.queued = true;
@@ -305,15 +330,7 @@ impl Shard {
         key: usize,
         act: impl FnOnce(&mut super::session::Session, &World<'_>) -> T,
     ) -> Option<T> {
-        let topology = self.topology.as_ref()?;
-        let world = World {
-            ring: &self.ring,
-            topology,
-            watermarks: &self.watermarks,
-            settings: &self.settings.session,
-            stats: &self.ports.shard_stats,
-            now_ms: self.now_ms,
-        };
+        let world = self.scene.world()?;
         match &mut self.connections.get_mut(key)?.phase {
             Phase::Open(open) => Some(act(&mut open.session, &world)),
             _ => None,
@@ -323,7 +340,7 @@ impl Shard {
     fn close(&mut self, key: usize, reason: CloseReason) {
         self.with_session(key, |session, world| session.close(reason, world));
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.ending_since_ms.get_or_insert(self.now_ms);
+            connection.ending_since_ms.get_or_insert(self.scene.now_ms);
             if !connection.queued {
                 connection.queued = true;
                 self.ready.push_back(key);

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::connection::{Connection, Open, Phase};
 use super::{Shard, TURN};
-use crate::broadcast::session::{Session, Step, World};
+use crate::broadcast::session::{Session, Step};
 use crate::log::{Form, Ring};
+use crate::observe::stats::ShardStats;
 use crate::words::CloseReason;
 
 /// Bytes put together for one write.
@@ -101,12 +102,12 @@ impl Shard {
                     Wrote::Broken => Visit::Gone,
                     Wrote::Part(taken) => {
                         *sent += taken;
-                        *progress_ms = if taken > 0 { self.now_ms } else { *progress_ms };
+                        *progress_ms = if taken > 0 { self.scene.now_ms } else { *progress_ms };
                         Visit::Blocked
                     }
                     Wrote::All(_) => {
                         shut_down(stream);
-                        *phase = Phase::Lingering { since_ms: self.now_ms };
+                        *phase = Phase::Lingering { since_ms: self.scene.now_ms };
                         Visit::Done
                     }
                 };
@@ -124,17 +125,9 @@ impl Shard {
                 Wrote::All(_) => (*response, *response_sent) = (Vec::new(), 0),
             }
         }
-        let Some(topology) = &self.topology else {
+        let Some(world) = self.scene.world() else {
             // The stream is another one: what is left to say is in the session already.
             return farewell(session, stream);
-        };
-        let world = World {
-            ring: &self.ring,
-            topology,
-            watermarks: &self.watermarks,
-            settings: &self.settings.session,
-            stats: &self.ports.shard_stats,
-            now_ms: self.now_ms,
         };
         let stats = &self.ports.shard_stats;
         *waits_for_json = false;
@@ -143,14 +136,14 @@ impl Shard {
             let before = session.replaying_since();
             let step = session.step(&world, &mut self.decoder);
             if let (Some((mode, since_ms)), None) = (before, session.replaying_since()) {
-                self.ports.stats.replay_latency(mode).observe(self.now_ms.saturating_sub(since_ms) as f64);
+                self.ports.stats.replay_latency(mode).observe(self.scene.now_ms.saturating_sub(since_ms) as f64);
             }
             let wrote = match step {
                 Step::Idle => return Visit::Done,
                 Step::Finished(reason) => return Visit::Finished(reason),
                 Step::NeedsJson => {
                     *waits_for_json = true;
-                    ask_for_json(&self.ring, session.position(), &self.ports.encoders);
+                    ask_for_json(&self.scene.ring, session.position(), &self.ports.encoders);
                     return Visit::Done;
                 }
                 Step::Own => {
@@ -160,25 +153,22 @@ impl Shard {
                     }
                     wrote
                 }
-                Step::Rest => {
-                    let Some(chunk) = self.ring.chunk(session.position()) else { return Visit::Done };
-                    let Some(bytes) = chunk.form(session.form()) else { return Visit::Done };
-                    let wrote = write(stream, &bytes[session.sent_of_chunk()..]);
-                    if let Wrote::All(taken) | Wrote::Part(taken) = wrote
-                        && session.wrote_chunk(chunk, taken, bytes.len())
-                    {
-                        stats.delivered_records.add(u64::from(chunk.delivered()));
-                    }
-                    wrote
+                Step::Rest => rest(world.ring, session, stream, stats),
+                // What is larger than an assembly is not copied into one.
+                Step::Share { .. }
+                    if first_form(world.ring, session).is_some_and(|bytes| bytes.len() > ASSEMBLY_MAX) =>
+                {
+                    session.begin_chunk(0);
+                    rest(world.ring, session, stream, stats)
                 }
                 Step::Share { limit } => {
                     let assembly =
-                        assembly(&mut self.assemblies, &self.ring, session.position(), session.form(), limit);
+                        assembly(&mut self.assemblies, &self.scene.ring, session.position(), session.form(), limit);
                     let wrote = write(stream, &assembly.bytes);
                     if let Wrote::All(taken) | Wrote::Part(taken) = wrote {
                         let whole = assembly.ends.partition_point(|(end, _)| *end <= taken);
                         let (end, records) = whole.checked_sub(1).map_or((0, 0), |last| assembly.ends[last]);
-                        session.passed_many(&self.ring, whole as u64);
+                        session.passed_many(&self.scene.ring, whole as u64);
                         session.begin_chunk(taken - end);
                         stats.delivered_records.add(records);
                     }
@@ -191,13 +181,13 @@ impl Shard {
                 Wrote::Part(taken) => {
                     stats.delivered_bytes.add(taken as u64);
                     if taken > 0 {
-                        *progress_ms = self.now_ms;
+                        *progress_ms = self.scene.now_ms;
                     }
                     return Visit::Blocked;
                 }
                 Wrote::All(taken) => {
                     stats.delivered_bytes.add(taken as u64);
-                    *progress_ms = self.now_ms;
+                    *progress_ms = self.scene.now_ms;
                     spent += taken;
                     if spent >= SHARE_MAX {
                         return Visit::Again;
@@ -213,7 +203,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.release(&self.ports.shard_stats);
         shut_down(&connection.stream);
-        connection.phase = Phase::Lingering { since_ms: self.now_ms };
+        connection.phase = Phase::Lingering { since_ms: self.scene.now_ms };
     }
 
     /// Keeps the budget for what clients are in the middle of; whoever exceeds it goes, without ceremony, since a
@@ -260,6 +250,24 @@ fn farewell(session: &mut Session, stream: &mut mio::net::TcpStream) -> Visit {
             Wrote::All(taken) => session.wrote_own(taken),
         }
     }
+}
+
+fn first_form<'a>(ring: &'a Ring, session: &Session) -> Option<&'a [u8]> {
+    ring.chunk(session.position())?.form(session.form())
+}
+
+/// The chunk at the position, from where it was left.
+fn rest(ring: &Ring, session: &mut Session, stream: &mut mio::net::TcpStream, stats: &ShardStats) -> Wrote {
+    let (Some(chunk), Some(bytes)) = (ring.chunk(session.position()), first_form(ring, session)) else {
+        unreachable!("the session has just looked at this chunk");
+    };
+    let wrote = write(stream, &bytes[session.sent_of_chunk()..]);
+    if let Wrote::All(taken) | Wrote::Part(taken) = wrote
+        && session.wrote_chunk(chunk, taken, bytes.len())
+    {
+        stats.delivered_records.add(u64::from(chunk.delivered()));
+    }
+    wrote
 }
 
 fn assembly<'a>(assemblies: &'a mut Vec<Assembly>, ring: &Ring, position: u64, form: Form, limit: u64) -> &'a Assembly {

@@ -6,7 +6,8 @@ use crate::log::Chunk;
 use crate::observe::stats::Rejection;
 use crate::words::CloseReason;
 
-/// A client that is being closed has this long to take the close frame.
+/// An answer over HTTP, and the goodbye to a client that took nothing for `client.stall_timeout`, have this long to go
+/// out; any other goodbye waits for `client.stall_timeout`, since who is closed for being slow reads slowly.
 const CLOSE_MS: u64 = 5_000;
 
 /// After everything was said, what the peer still sends is discarded for this long.
@@ -29,7 +30,7 @@ enum Due {
 
 impl Shard {
     pub(super) fn sweep(&mut self) {
-        self.watermarks = self.ports.watermarks.load_full();
+        self.scene.watermarks = self.ports.watermarks.load_full();
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             match self.due(key) {
@@ -53,8 +54,8 @@ impl Shard {
     }
 
     fn due(&mut self, key: usize) -> Due {
-        let now_ms = self.now_ms;
-        let settings = &self.settings.session;
+        let now_ms = self.scene.now_ms;
+        let settings = &self.scene.settings;
         let draining = self.draining;
         let Some(connection) = self.connections.get_mut(key) else { return Due::Nothing };
         let age = now_ms.saturating_sub(connection.since_ms);
@@ -79,7 +80,11 @@ impl Shard {
             Phase::Open(open) => open,
         };
         if let Some(since_ms) = connection.ending_since_ms {
-            let over = now_ms.saturating_sub(since_ms) > CLOSE_MS || draining.is_some_and(|end| now_ms >= end);
+            let patience = match open.session.ending() {
+                Some(CloseReason::Stalled) => CLOSE_MS,
+                _ => settings.stall_timeout_ms,
+            };
+            let over = now_ms.saturating_sub(since_ms) > patience || draining.is_some_and(|end| now_ms >= end);
             // A session whose close frame could not be written; why it was closed is known to the session alone.
             return if over {
                 Due::Abort(open.session.ending().unwrap_or(CloseReason::Internal))
@@ -88,7 +93,7 @@ impl Shard {
             };
         }
         if let Some(deadline_ms) = draining {
-            let caught_up = !connection.blocked && open.session.position() >= self.ring.head();
+            let caught_up = !connection.blocked && open.session.position() >= self.scene.ring.head();
             let out_of_time = now_ms + GOODBYE_MS >= deadline_ms;
             return if caught_up || out_of_time { Due::Close(CloseReason::ShuttingDown) } else { Due::Nothing };
         }
@@ -137,13 +142,13 @@ impl Shard {
     }
 
     fn evict_old(&mut self) {
-        let Some(oldest_allowed_ms) = self.now_ms.checked_sub(self.settings.log_max_age_ms) else { return };
+        let Some(oldest_allowed_ms) = self.scene.now_ms.checked_sub(self.settings.log_max_age_ms) else { return };
         self.evict(|chunk| chunk.made_at_ms < oldest_allowed_ms);
     }
 
     fn evict(&mut self, mut more: impl FnMut(&Chunk) -> bool) {
-        let tail = self.ring.tail_after(|chunk| more(chunk));
-        if tail == self.ring.tail() {
+        let tail = self.scene.ring.tail_after(|chunk| more(chunk));
+        if tail == self.scene.ring.tail() {
             return;
         }
         // Whoever is in the middle of a chunk that goes keeps the rest of that one unit.
@@ -152,13 +157,13 @@ impl Shard {
             if let Phase::Open(open) = &mut connection.phase
                 && open.session.position() < tail
             {
-                if let Some(chunk) = self.ring.chunk(open.session.position()) {
+                if let Some(chunk) = self.scene.ring.chunk(open.session.position()) {
                     open.session.before_eviction(chunk);
                 }
                 settled.push(key);
             }
         }
-        let evicted = self.ring.evict_to(tail);
+        let evicted = self.scene.ring.evict_to(tail);
         self.ports.shard_stats.log_evicted_chunks.add(evicted.chunks.len() as u64);
         for key in settled {
             let stays = self.with_session(key, |session, world| session.after_eviction(&evicted, world));
@@ -171,8 +176,8 @@ impl Shard {
 
     fn publish(&mut self) {
         let stats = &self.ports.shard_stats;
-        stats.log_chunks.set(self.ring.len() as u64);
-        let oldest = self.ring.chunk(self.ring.tail()).map(|chunk| chunk.made_at_ms);
+        stats.log_chunks.set(self.scene.ring.len() as u64);
+        let oldest = self.scene.ring.chunk(self.scene.ring.tail()).map(|chunk| chunk.made_at_ms);
         stats.log_oldest_at_ms.set(oldest);
         stats.log_bytes.set(self.ports.stats.chunk_bytes.get());
     }
