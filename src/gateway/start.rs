@@ -37,7 +37,7 @@ const ENCODERS: usize = 1;
 const QUICK_LIMIT_MS: u64 = 5_000;
 
 /// How long an answer to a cursor may wait for Kafka.
-const JUDGE_TIMEOUT_MS: u64 = 2_000;
+const JUDGE_TIMEOUT_MS: u64 = 5_000;
 
 pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
     let config = Arc::new(loaded.config.clone());

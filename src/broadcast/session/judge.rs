@@ -12,8 +12,8 @@ use crate::words::{CloseReason, Offset, PartitionId};
 /// When to come back with a cursor that cannot be judged now.
 const RETRY_AFTER_MS: u64 = 2_000;
 
-/// Nothing of a partition without a log here is sent after it was asked for in vain, until a resume names it again: what came first would
-/// pass over what lies between the cursor and there.
+/// The floor of a partition that was asked for in vain: nothing of it is sent until a resume names it again, since
+/// what came first would pass over what lies between the cursor and there.
 pub(super) const HELD: Offset = Offset(u64::MAX);
 
 /// A resume whose answer needs a watermark that is asked of Kafka after the resume arrived, or a partition whose log
@@ -147,8 +147,11 @@ impl Session {
     /// resume are there, or as `unavailable` after the deadline. True: it was given, and nothing is outstanding any more.
     pub(super) fn give_answer(&mut self, world: &World<'_>) -> bool {
         let Some(judging) = &self.judging else { return false };
+        // What Kafka did not answer, since a broker was not reached yet, is asked again until the deadline.
         let known = world.watermarks.asked_at_ms >= judging.since_ms
-            && judging.ahead.iter().all(|(partition, _)| world.ring.bounds(*partition).is_some());
+            && judging.ahead.iter().all(|(partition, _)| {
+                world.ring.bounds(*partition).is_some() && world.watermarks.bounds.contains_key(partition)
+            });
         let late = world.now_ms.saturating_sub(judging.since_ms) >= world.settings.judge_timeout_ms;
         if !known && !late {
             return false;
@@ -170,10 +173,8 @@ impl Session {
             let want = applied.next();
             let high = world.watermarks.bounds.get(&partition).map(|(_, high)| *high).filter(|_| known);
             let answer = match (world.ring.bounds(partition), high) {
-                (None, _) => {
-                    self.floors.insert(partition, HELD);
-                    Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
-                }
+                // No log, or nothing that Kafka said.
+                (None, _) => self.hold(partition),
                 (Some((_, next)), _) if judging.wrong_stream => {
                     self.floors.insert(partition, next);
                     Answered::WrongStream { newest: next }
@@ -185,9 +186,8 @@ impl Session {
                 }
                 (Some((_, next)), _) if want <= next => Answered::Resumed { from: want },
                 (_, Some(high)) if want <= high => Answered::Resumed { from: want },
-                // The floor stays at the cursor: what comes next is what the client wants next.
-                (_, None) => Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS },
-                (_, Some(high)) => {
+                (_, None) => self.hold(partition),
+                (Some(_), Some(high)) => {
                     // The log may have moved on since; what it got meanwhile is sent, except for what was evicted.
                     let here = world.ring.next_at(partition, self.position).unwrap_or(high);
                     let newest = high.max(here);
@@ -198,6 +198,11 @@ impl Session {
             judging.answers.push((partition, answer));
         }
         self.answer(judging, world);
+    }
+
+    fn hold(&mut self, partition: PartitionId) -> Answered {
+        self.floors.insert(partition, HELD);
+        Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
     }
 
     fn missed_from(&self, partition: PartitionId, want: Offset) -> bool {
