@@ -9,7 +9,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test reads its own two variables")]
 
 mod client;
+mod host;
 mod produced;
+mod said;
+mod seen;
 mod world;
 
 use world::World;
@@ -27,7 +30,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn every_client_has_everything_or_knows_what_it_missed() {
     let first = number("DASHSTREAM_SIM_SEED", 1);
     let runs = number("DASHSTREAM_SIM_RUNS", RUNS);
-    let mut seen = world::Seen::default();
+    let mut seen = seen::Seen::default();
     for seed in first..first + runs {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);

@@ -2,88 +2,20 @@
 //! dice that decide what happens next.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use dashstream::broadcast::encoder;
-use dashstream::broadcast::protocol::{self, Limits};
-use dashstream::broadcast::session::{self, Decoder, Session, SessionSettings, Step, Topology, Watermarks};
-use dashstream::log::{ChunkBuilder, Ring};
-use dashstream::observe::stats::{Gauge, Protocol, ShardStats};
-use dashstream::partition::core::{Core, CoreSettings, Record};
-use dashstream::partition::{Rules, Verdict};
-use dashstream::wire::gateway as v2;
+use dashstream::broadcast::session::{self, Decoder, Session, SessionSettings, Step, Watermarks};
+use dashstream::observe::stats::Protocol;
+use dashstream::partition::Verdict;
+use dashstream::partition::core::Record;
 use dashstream::wire::inflate::Inflater;
-use dashstream::words::{CloseReason, Offset, PartitionId, StreamIdentity};
-use prost::Message;
+use dashstream::words::{CloseReason, Offset, PartitionId};
 
-use crate::client::{Client, Counts, Place};
+use crate::client::{Client, Place};
+use crate::host::{Host, PAYLOAD_MAX, host};
 use crate::produced::{Dice, Item, Partition, good_value};
-
-const LIMITS: Limits = Limits { partitions: 1024, threads: 1000 };
-const PAYLOAD_MAX: usize = 1 << 20;
-
-/// What happened, so that a run that tried nothing is seen.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Seen {
-    pub counts: Counts,
-    pub resumes: u64,
-    pub moves: u64,
-    pub evictions: u64,
-    pub mid_unit_evictions: u64,
-    pub byes: u64,
-    pub restarts: u64,
-    pub turned_away: u64,
-}
-
-impl Seen {
-    fn count(&mut self, counts: &Counts) {
-        self.counts.records += counts.records;
-        self.counts.gaps += counts.gaps;
-        self.counts.dead_letters += counts.dead_letters;
-        self.counts.truncated += counts.truncated;
-        self.counts.futures += counts.futures;
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.count(&other.counts);
-        self.resumes += other.resumes;
-        self.moves += other.moves;
-        self.evictions += other.evictions;
-        self.mid_unit_evictions += other.mid_unit_evictions;
-        self.byes += other.byes;
-        self.restarts += other.restarts;
-        self.turned_away += other.turned_away;
-    }
-
-    pub(crate) fn assert_rich(&self) {
-        for (what, count) in [
-            ("records", self.counts.records),
-            ("gaps", self.counts.gaps),
-            ("dead letters", self.counts.dead_letters),
-            ("truncated", self.counts.truncated),
-            ("futures", self.counts.futures),
-            ("resumes", self.resumes),
-            ("moves", self.moves),
-            ("evictions", self.evictions),
-            ("evictions in the middle of a unit", self.mid_unit_evictions),
-            ("byes", self.byes),
-            ("restarts", self.restarts),
-            ("turned away", self.turned_away),
-        ] {
-            assert!(count > 50, "the dice tried too little: {what} {count}");
-        }
-    }
-}
-
-struct Host {
-    cores: Vec<Core>,
-    /// Where each log begins: a warm start.
-    starts: Vec<u64>,
-    ring: Ring,
-    topology: Topology,
-    watermarks: Watermarks,
-    stats: ShardStats,
-}
+use crate::said::said;
+use crate::seen::Seen;
 
 struct Connected {
     client: Client,
@@ -581,54 +513,4 @@ impl World {
         let world = session::World { ring, topology, watermarks, settings: &self.settings, stats, now_ms: self.now_ms };
         act(&world, &mut self.decoder)
     }
-}
-
-/// A host as it is after its start: no log is open yet.
-fn host(starts: &[u64], chunk_bytes: u32) -> Host {
-    let identity = Arc::new(StreamIdentity { cluster_id: "sim".to_owned(), topic: "t".to_owned(), topic_id: [7; 16] });
-    let cores = starts.iter().enumerate().map(|(partition, start)| {
-        let (partition, start) = (PartitionId(partition as u32), Offset(*start));
-        let builder = ChunkBuilder::new(partition, start, chunk_bytes, identity.clone(), Arc::new(Gauge::default()));
-        let rules = Rules { payload_max_bytes: PAYLOAD_MAX, schema_exact: false };
-        Core::new(CoreSettings { rules, pause_on_bad: false, live_from: start, sequence_keys: 64 }, builder)
-    });
-    let cores = cores.collect();
-    let stream = identity.name();
-    let topology = Topology { identity, stream, partition_count: starts.len() as u32 };
-    Host {
-        cores,
-        starts: starts.to_vec(),
-        ring: Ring::default(),
-        topology,
-        watermarks: Watermarks::default(),
-        stats: ShardStats::default(),
-    }
-}
-
-/// The resume as this client writes it, read back by the gateway's own parser.
-fn said(client: &Client, stream: &str, cursor: &BTreeMap<u32, u64>) -> protocol::Said {
-    let offsets = || -> serde_json::Map<_, _> {
-        cursor.iter().map(|(p, offset)| (p.to_string(), serde_json::Value::from(offset.to_string()))).collect()
-    };
-    let (text, message) = match client.protocol {
-        Protocol::V1 => {
-            let mut resume = serde_json::json!({"type": "resume", "lastOffsetsByPartition": offsets()});
-            if client.aware {
-                resume["stream"] = stream.into();
-            }
-            (true, resume.to_string().into_bytes())
-        }
-        Protocol::Json => {
-            let resume = serde_json::json!({"type": "resume", "from": "cursor", "stream": stream, "cursor": offsets()});
-            (true, resume.to_string().into_bytes())
-        }
-        Protocol::V2 => {
-            let entries = cursor.iter().map(|(p, offset)| v2::CursorEntry { partition: *p, offset: *offset }).collect();
-            let from = Some(v2::resume::From::Cursor(v2::Cursor { entries }));
-            let resume = v2::Resume { stream: stream.to_owned(), from };
-            let frame = v2::ClientFrame { frame: Some(v2::client_frame::Frame::Resume(resume)) };
-            (false, frame.encode_to_vec())
-        }
-    };
-    protocol::read(client.protocol, text, &message, LIMITS)
 }

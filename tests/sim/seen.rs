@@ -1,0 +1,56 @@
+//! What the dice brought about.
+
+use crate::client::Counts;
+
+/// What happened, so that a run that tried nothing is seen.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Seen {
+    pub counts: Counts,
+    pub resumes: u64,
+    pub moves: u64,
+    pub evictions: u64,
+    pub mid_unit_evictions: u64,
+    pub byes: u64,
+    pub restarts: u64,
+    pub turned_away: u64,
+}
+
+impl Seen {
+    pub(crate) fn count(&mut self, counts: &Counts) {
+        self.counts.records += counts.records;
+        self.counts.gaps += counts.gaps;
+        self.counts.dead_letters += counts.dead_letters;
+        self.counts.truncated += counts.truncated;
+        self.counts.futures += counts.futures;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count(&other.counts);
+        self.resumes += other.resumes;
+        self.moves += other.moves;
+        self.evictions += other.evictions;
+        self.mid_unit_evictions += other.mid_unit_evictions;
+        self.byes += other.byes;
+        self.restarts += other.restarts;
+        self.turned_away += other.turned_away;
+    }
+
+    pub(crate) fn assert_rich(&self) {
+        for (what, count) in [
+            ("records", self.counts.records),
+            ("gaps", self.counts.gaps),
+            ("dead letters", self.counts.dead_letters),
+            ("truncated", self.counts.truncated),
+            ("futures", self.counts.futures),
+            ("resumes", self.resumes),
+            ("moves", self.moves),
+            ("evictions", self.evictions),
+            ("evictions in the middle of a unit", self.mid_unit_evictions),
+            ("byes", self.byes),
+            ("restarts", self.restarts),
+            ("turned away", self.turned_away),
+        ] {
+            assert!(count > 50, "the dice tried too little: {what} {count}");
+        }
+    }
+}
