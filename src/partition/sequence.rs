@@ -188,7 +188,7 @@ mod tests {
         let restart = [(7, 1, InOrder), (7, 2, InOrder), (8, 1, InOrder), (8, 2, InOrder), (8, 2, Duplicate)];
         let in_turns =
             [(7, 5, InOrder), (8, 90, InOrder), (7, 6, InOrder), (8, 91, InOrder), (7, 9, Gap { missing: 2 })];
-        let late = [(7, 5, InOrder), (8, 1, InOrder), (7, 2, Reordered), (8, 1, Duplicate), (7, 6, InOrder)];
+        let late = [(7, 5, InOrder), (8, 1, InOrder), (7, 3, Reordered), (8, 1, Duplicate), (7, 6, InOrder)];
         for told in [restart.as_slice(), &in_turns, &late] {
             let mut validator = Validator::new(64);
             for (instance, sequence, expected) in told {
