@@ -1,5 +1,78 @@
 //! DashStream: one Kafka topic of agent telemetry, streamed to browsers and tools over WebSocket, live, and honest:
 //! a client always knows what it has, what it missed and why.
+//!
+//! # Bird's eye view
+//!
+//! One process reads one topic and is one stream. There is no async runtime: a thread per partition, a few shards
+//! that own the clients, and a few threads beside the path. Nothing is shared on the path but immutable chunks.
+//!
+//! ```text
+//! librdkafka ──partition queue──> p-<n>   validate, decide, build chunks       (one per partition)
+//!                                  │  bounded channel per shard, Arc<Chunk>
+//!                                  ├────> ws-<s>      mio loop; owns its clients, ring and positions  (1..N)
+//!                                  ├────> dlq         own producer; acknowledgements mark a ledger    (1)
+//!                                  └─ atomics ──────> lag         watermarks, stall watchdog          (1)
+//! kafka-poll: assignment, identity, commits     ws-accept: accept and limits     enc-<k>: JSON forms
+//! http: admin port and the bodies of both ports      main: start, signals, supervision
+//! ```
+//!
+//! A record is read by its worker ([`partition::worker`]), judged by a pure function ([`partition::dispose`]), and
+//! becomes an entry of a chunk ([`log::Chunk`]), which covers an interval of offsets. A shard appends the chunk to its
+//! ring ([`log::Ring`]). A client has no queue but a position in that ring ([`broadcast::session`]): live delivery, a
+//! slow client and a resume are the same walk from a position to the head.
+//!
+//! # Where to begin
+//!
+//! - `gateway::start` starts every thread, in the order in which they need each other; [`gateway::wiring`] makes every
+//!   channel, with its bound and what happens when it is full.
+//! - [`partition::core`], [`broadcast::session`] and [`log`] are the heart, and pure: no socket, no clock, no thread.
+//!   `tests/sim` drives them against a shadow model that knows only what was produced.
+//! - [`config::table`] is every setting, `observe::metrics` every series, [`words`] every reason: one table each, from
+//!   which code, metrics, `README.md` and tests take their names.
+//!
+//! # Rooms, in the order of the data, and what is deliberately not in them
+//!
+//! | room | holds | never |
+//! |---|---|---|
+//! | [`words`] | newtypes, reasons, the stream's identity | behaviour |
+//! | [`config`] | raw to checked settings, the memory sum | is read a second time: the environment is read here only |
+//! | [`wire`] | framing, bounded decompression, the borrowed scan, JSON of events | decisions about records |
+//! | [`kafka`] | every client, partition queues, assignment, start offsets, commits, identity | what a record means; who listens |
+//! | [`partition`] | disposition, sequence validator, the worker | who gets a chunk |
+//! | [`log`] | chunk, builder, forms, ring | sockets, clocks, Kafka |
+//! | [`broadcast`] | accept, shards, sessions, three protocols | Kafka; a queue per client |
+//! | [`dlq`] | envelope, ledger, breaker, the producer of dead letters | the decision that a record is bad |
+//! | [`lag`] | how far behind, whether stuck | what follows for readiness |
+//! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
+//! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
+//! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
+//!
+//! # Invariants
+//!
+//! 1. Everything is an interval of offsets `[from, next)`. An offset inside that is no record is a hole, never a gap.
+//! 2. A record that was read is delivered to the log, dead-lettered, or skipped with a reason; the difference of the
+//!    books is exported and is 0.
+//! 3. Between two accepted resumes the offsets of a partition only go up on a connection, and none is sent twice.
+//!    Whatever a client does not get is inside a gap frame with its reason.
+//! 4. Every queue, buffer and wait has a bound, summed by `check-config`. Blocking sends point downstream only and end
+//!    on stop; towards a client nothing ever blocks.
+//! 5. A commit never passes what not every shard has taken or, under `fail_closed`, an unwritten dead letter.
+//! 6. A cursor belongs to a stream (cluster, topic, topic id). A topic that was made again is another stream: everyone
+//!    is closed with `stream_changed`, nothing is committed, and the old cursor is answered `wrong_stream`.
+//! 7. Unknown is absent: no series shows -1, NaN or a frozen value.
+//! 8. A thread that dies takes the process down in order; Kafka holds the data.
+//!
+//! # Decisions that are ours
+//!
+//! - A partition that a v2 or json cursor does not name goes on where the connection stands; before anything was sent
+//!   that is Hello's position. v1 gets all that there is.
+//! - A cursor ahead of our log, or of a partition whose log is not open yet, holds the session until Kafka's watermarks
+//!   are there, five seconds at most. What cannot be answered then is `unavailable`, and nothing of that partition is
+//!   sent until it is asked for again: whatever came first would pass over what lies between.
+//! - "All shards took it" means that the shard's inbox took it; the warm start covers what a crash loses between.
+//! - A producer instance (header `dashstream.producer`) is looked at only when a sequence is not the expected one, so
+//!   that no headers are parsed for a record that is in order.
+//! - `/version`, `/health` and `/metrics` are written once a second and copied to whoever asks.
 
 pub mod words;
 #[cfg(feature = "gateway")]

@@ -25,7 +25,7 @@ pub enum ConfigError {
         origin: String,
         what: &'static str,
         name: String,
-        /// As [`value_shown`] lets it be seen.
+        /// As `value_shown` lets it be seen.
         value: Option<String>,
         suggestion: Option<String>,
         allowed: String,

@@ -2,7 +2,7 @@
 //! all made from it, so a setting that stands here exists everywhere, and nowhere else.
 //!
 //! Deliberately absent: names of the predecessor ([`super::predecessor`]), reading ([`super::raw`]), and relations
-//! between settings ([`super::check`]).
+//! between settings (`check`).
 
 use std::time::Duration;
 

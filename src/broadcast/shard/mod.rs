@@ -1,7 +1,7 @@
 //! One shard: a thread with a mio loop that owns its clients, its ring of chunks, and nothing shared.
 //!
 //! A round is: wait, take the inbox into the ring, read what clients say, make room, serve those who are ready, look
-//! after the rest. Serving stops after [`TURN`], so that a round with many clients does not keep anybody waiting;
+//! after the rest. Serving stops after `TURN`, so that a round with many clients does not keep anybody waiting;
 //! whoever was not served stays on the ready list. Sockets are edge-triggered: a client that was stopped by its
 //! budget, and not by its socket, is put back by us, since no event will.
 
