@@ -93,6 +93,37 @@ fn metric_names_stand_in_one_table() {
     holds(rule, rust_files(), 60);
 }
 
+/// A number that nobody writes is exported as 0 for ever, which looks like good news.
+#[test]
+fn every_number_is_written_by_somebody() {
+    const KINDS: [&str; 4] = ["Counter", "Gauge", "MaybeGauge", "Histogram"];
+    let written_in = |text: &str, name: &str| {
+        text.match_indices(&format!(".{name}")).any(|(at, found)| {
+            let rest = text[at + found.len()..].trim_start();
+            let rest = if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
+            [".add(", ".set(", ".sub(", ".observe("].iter().any(|call| rest.starts_with(call))
+        })
+    };
+    assert!(written_in("self.stats.taken[reason as usize].add(1)", "taken"));
+    assert!(!written_in("self.taken += stats.taken.get(); stats.taken_too.add(1)", "taken"));
+    let files = rust_files();
+    let stats = files.iter().find(|file| file.path == "src/observe/stats.rs").expect("the table of numbers");
+    let writers: Vec<&str> = files
+        .iter()
+        .filter(|file| file.path.starts_with("src/") && !is_test_file(&file.path))
+        .map(|file| before_tests(&file.text))
+        .collect();
+    let fields = before_tests(&stats.text).lines().filter_map(|line| {
+        let (name, kind) = line.trim().strip_prefix("pub ")?.split_once(": ")?;
+        let kind = kind.trim_start_matches('[').split([',', ';']).next()?;
+        KINDS.contains(&kind).then_some(name)
+    });
+    let fields: Vec<&str> = fields.collect();
+    assert!(fields.len() > 60, "the numbers were found: {fields:?}");
+    let idle: Vec<_> = fields.iter().filter(|name| !writers.iter().any(|text| written_in(text, name))).collect();
+    assert!(idle.is_empty(), "nobody writes {idle:?}");
+}
+
 #[test]
 fn channels_are_made_in_the_wiring() {
     let rule = |file: &Source| {

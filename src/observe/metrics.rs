@@ -236,7 +236,6 @@ pub const TABLE: &[Series] = &[
     row("dashstream_delivered_bytes_total", Counter, &[], Always, "Bytes sent, summed over clients.",
         |s, out| out.value(s.shards.delivered_bytes)),
     row("dashstream_writes_total", Counter, &[], Always, "Calls to write to a client's socket.", |s, out| out.value(s.shards.writes)),
-    row("dashstream_frames_total", Counter, &[], Always, "WebSocket frames sent, summed over clients.", |s, out| out.value(s.shards.frames)),
     row("dashstream_gap_records_total", Counter, &["reason"], Always, "Records inside gaps that clients were told of, summed over clients.",
         |s, out| out.merged(&GapReason::ALL.map(GapReason::label), &s.shards.gap_records)),
     row("dashstream_gap_frames_total", Counter, &["reason"], Always, "Gaps that clients were told of.",

@@ -122,7 +122,6 @@ pub struct Shards {
     pub delivered_records: u64,
     pub delivered_bytes: u64,
     pub writes: u64,
-    pub frames: u64,
     pub gap_records: [u64; GapReason::ALL.len()],
     pub gap_frames: [u64; GapReason::ALL.len()],
     pub closed: [u64; CloseReason::ALL.len()],
@@ -379,7 +378,6 @@ impl Shards {
         self.delivered_records += shard.delivered_records.get();
         self.delivered_bytes += shard.delivered_bytes.get();
         self.writes += shard.writes.get();
-        self.frames += shard.frames.get();
         add_each(&mut self.gap_records, &counts(&shard.gap_records));
         add_each(&mut self.gap_frames, &counts(&shard.gap_frames));
         add_each(&mut self.closed, &counts(&shard.closed));

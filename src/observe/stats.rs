@@ -300,7 +300,6 @@ pub struct ShardStats {
     pub delivered_records: Counter,
     pub delivered_bytes: Counter,
     pub writes: Counter,
-    pub frames: Counter,
     pub gap_records: [Counter; GapReason::ALL.len()],
     pub gap_frames: [Counter; GapReason::ALL.len()],
     pub closed: [Counter; CloseReason::ALL.len()],
