@@ -24,7 +24,8 @@ pub struct PartitionOffsets {
     pub stable: Offset,
 }
 
-/// Low, high and stable offset of every partition whose leader answered all three questions.
+/// Low, high and stable offset of every partition whose leader answered all three questions. An error when none did:
+/// then Kafka was asked in vain, whatever each leader gave as its reason.
 pub fn ends<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -47,6 +48,11 @@ pub fn ends<C: ClientContext>(
             continue;
         };
         ends.insert(partition, PartitionOffsets { low, high: high.max(stable), stable });
+    }
+    if ends.is_empty()
+        && let Some(code) = answers.iter().flat_map(Offsets::values).find_map(|answer| answer.as_ref().err())
+    {
+        return Err(AskError::Refused { request: "ListOffsets", code: *code });
     }
     Ok(ends)
 }
