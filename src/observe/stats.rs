@@ -11,10 +11,11 @@ use std::time::Instant;
 
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
-/// Milliseconds of the monotonic clock since the process first asked. Never goes back. Cores never call it.
+/// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
+/// back. Cores never call it.
 pub fn monotonic_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
 }
 
 /// Only goes up.
