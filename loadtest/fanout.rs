@@ -11,9 +11,6 @@ use crate::report::{Report, number};
 use crate::topic::Topic;
 use crate::{Outcome, PATIENCE, Protocol, Setting};
 
-/// How long the floor sends, before and after the gateway.
-const FLOOR_SECONDS: u64 = 2;
-
 struct Sample {
     cpu: f64,
     sink_cpu: f64,
@@ -34,7 +31,6 @@ pub fn measure(
     let topic = Topic::make(setting)?;
     let mut gateway = Gateway::start(setting, &topic.name, false)?;
     gateway.wait_ready()?;
-    let mut sink = start_sink(gateway.address.to_string(), clients, protocol)?;
     let (mut floor, mut floor_sink) = start_floor(clients, protocol)?;
 
     let mut report = Report::new(
@@ -44,64 +40,74 @@ pub fn measure(
             "deliveries/s",
             "missing",
             "gateway cpu %",
+            "of it ingest %",
             "sink cpu %",
             "generator cpu %",
             "bytes/write",
             "records/write",
             "deliveries/cpu-s",
-            "floor, same pace",
-            "ratio",
-            "floor, full speed",
-            "ratio to that",
+            "fan-out alone",
+            "floor",
+            "ratio alone",
+            "ratio whole",
         ],
     );
     for rate in rates {
-        eprintln!("{rate} records/s for {} s", length.as_secs());
+        eprintln!("{rate} records/s for {} s with clients, and again with the floor in their place", length.as_secs());
+        let mut sink = start_sink(gateway.address.to_string(), clients, protocol)?;
         let before = sample(&gateway, &mut sink)?;
         let start = Instant::now();
         let generated = paced(&topic, &mut template, *rate, length, "5")?;
         let expected = generated.records as f64 * clients as f64;
         let seconds = wait_for(&mut sink, before.records + expected, start)?;
         let after = sample(&gateway, &mut sink)?;
+        drop(sink);
         let of = |name: &str| after.metrics.get(name).unwrap_or(&0.0) - before.metrics.get(name).unwrap_or(&0.0);
         let deliveries = after.records - before.records;
         let cpu = after.cpu - before.cpu;
-        let bytes_per_write = (after.bytes - before.bytes) / of("dashstream_writes_total").max(1.0);
-        let records_per_write = deliveries / of("dashstream_writes_total").max(1.0);
+        let writes = of("dashstream_writes_total").max(1.0);
+        let (bytes_per_write, records_per_write) = ((after.bytes - before.bytes) / writes, deliveries / writes);
 
+        // The same once more without clients: what is left is the ingest, and the floor sends meanwhile what the
+        // gateway sent before, so that both had the same neighbours on the machine.
         let frame = (bytes_per_write / records_per_write.max(1.0)).max(8.0);
-        let rounds = (of("dashstream_writes_total") / clients as f64 / seconds).ceil().max(1.0);
-        let mut ask = |rounds: f64| -> Outcome<f64> {
-            let bytes = bytes_per_write.max(16.0);
-            let answer = floor.ask(&format!("{bytes:.0} {frame:.0} {FLOOR_SECONDS} {rounds:.0}"))?;
-            let of = |key: &str| answer[key].as_f64().unwrap_or(f64::NAN);
-            // What bare sends would have delivered in a CPU-second: as many records in each buffer.
-            Ok(of("bytes") / bytes / of("cpu") * records_per_write)
-        };
-        let (paced_floor, full_floor) = (ask(rounds)?, ask(0.0)?);
+        let rounds = (writes / clients as f64 / seconds).ceil().max(1.0);
+        let question = format!("{:.0} {frame:.0} {} {rounds:.0}", bytes_per_write.max(16.0), length.as_secs());
+        let idle_cpu = gateway.process.cpu_seconds()?;
+        let answer = std::thread::scope(|scope| {
+            let floor = scope.spawn(|| floor.ask(&question).map_err(|error| error.to_string()));
+            paced(&topic, &mut template, *rate, length, "5")?;
+            floor.join().map_err(|_| "the floor panicked")?.map_err(Into::<crate::Failure>::into)
+        })?;
+        let ingest = gateway.process.cpu_seconds()? - idle_cpu;
+        let of = |key: &str| answer[key].as_f64().unwrap_or(f64::NAN);
+        let floor = of("bytes") / bytes_per_write.max(16.0) / of("cpu") * records_per_write;
+        let alone = deliveries / (cpu - ingest).max(0.001);
         let share = |cpu: f64| number(cpu / seconds * 100.0, 0);
         report.row(vec![
             number(*rate as f64, 0),
             number(deliveries / seconds, 0),
             number(expected - deliveries, 0),
             share(cpu),
+            share(ingest),
             share(after.sink_cpu - before.sink_cpu),
             share(after.own_cpu - before.own_cpu),
             number(bytes_per_write, 0),
             number(records_per_write, 1),
             number(deliveries / cpu, 0),
-            number(paced_floor, 0),
-            number(deliveries / cpu / paced_floor, 2),
-            number(full_floor, 0),
-            number(deliveries / cpu / full_floor, 2),
+            number(alone, 0),
+            number(floor, 0),
+            number(alone / floor, 2),
+            number(deliveries / cpu / floor, 2),
         ]);
     }
     floor_sink.ask("")?;
-    drop((floor, floor_sink, sink));
+    drop((floor, floor_sink));
     gateway.stop()?;
     report.note("missing: told as gaps to clients that fell off the log, or not there when nothing more came.");
-    report.note("floor: bare sends to as many clients with as many bytes per write, at the gateway's pace, and as fast as they go.");
-    report.note("The gateway's CPU also holds the ingest. A sink or generator above 85 % of a core limits the run.");
+    report.note("ingest: the same records without a client. fan-out alone: the gateway's CPU less that.");
+    report.note("floor: bare sends to as many clients, with as many bytes per write, at the gateway's pace, beside the same ingest.");
+    report.note("A sink or generator above 85 % of a core limits the run.");
     Ok(report)
 }
 

@@ -87,6 +87,8 @@ pub mod partition;
 pub mod log;
 #[cfg(feature = "gateway")]
 pub mod broadcast;
+#[cfg(feature = "gateway")]
+pub mod replay;
 
 #[cfg(feature = "gateway")]
 pub mod dlq;

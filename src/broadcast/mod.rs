@@ -5,6 +5,8 @@
 
 pub mod inbox;
 pub mod session;
+pub mod filter;
+pub mod decoder;
 pub mod protocol;
 pub mod frames;
 pub mod handshake;

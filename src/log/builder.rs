@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use super::chunk::{Chunk, Entry, ID_BYTES_MAX, MANY_THREADS, NO_ID, Outcome, THREADS_MAX};
+use super::chunk::{Chunk, Entry, ID_BYTES_MAX, MANY_THREADS, NO_ID, Outcome, THREADS_MAX, fnv};
 use super::frame::{self, Opcode};
 use crate::observe::stats::Gauge;
 use crate::wire::scan::Scan;
@@ -23,6 +23,7 @@ pub struct ChunkBuilder {
     from: Offset,
     next: Offset,
     delivered: u32,
+    opaque: bool,
     entries: Vec<Entry>,
     storage: Vec<u8>,
     thread_lists: Vec<u16>,
@@ -46,6 +47,7 @@ impl ChunkBuilder {
             from,
             next: from,
             delivered: 0,
+            opaque: false,
             entries: Vec::new(),
             storage: Vec::new(),
             thread_lists: Vec::new(),
@@ -105,6 +107,7 @@ impl ChunkBuilder {
         self.thread_lists.clear();
         self.ids.clear();
         self.delivered = 0;
+        self.opaque = false;
         self.from = self.next;
         Some(chunk)
     }
@@ -138,6 +141,7 @@ impl ChunkBuilder {
         self.thread_lists.clear();
         self.ids.clear();
         self.delivered = 0;
+        self.opaque = false;
     }
 
     fn chunk(&self, next: Offset, lost: Option<GapReason>, now_ms: u64) -> Arc<Chunk> {
@@ -158,6 +162,7 @@ impl ChunkBuilder {
             made_at_ms: now_ms,
             entries,
             delivered: self.delivered,
+            opaque: self.opaque,
             ids: self.ids.spans.as_slice().into(),
             id_bytes: self.ids.bytes.as_slice().into(),
             thread_lists: self.thread_lists.as_slice().into(),
@@ -183,6 +188,7 @@ impl ChunkBuilder {
             tenant: NO_ID,
             threads_start: 0,
             threads_len: 0,
+            events: 0,
             kinds: 0,
             event_types: 0,
             node_hash: 0,
@@ -198,6 +204,7 @@ impl ChunkBuilder {
     fn index(&mut self, entry: &mut Entry, scan: &Scan, body: &[u8]) {
         let threads_start = self.thread_lists.len();
         let mut many = false;
+        entry.events = u16::try_from(scan.events.len()).unwrap_or(u16::MAX);
         for (place, event) in scan.events.iter().enumerate() {
             entry.kinds |= event.kind.bit();
             entry.event_types |= 1u64 << (event.event_type.rem_euclid(64));
@@ -205,8 +212,12 @@ impl ChunkBuilder {
             if !node.is_empty() {
                 entry.node_hash ^= fnv(node) as u32;
             }
+            // The tenants of the other events are interned too: whoever follows one of them must look at this chunk.
+            let tenant = event.tenant.of(body);
+            let id = self.ids.intern(tenant);
+            self.opaque |= id.is_none() && !tenant.is_empty();
             if place == 0 {
-                entry.tenant = self.ids.intern(event.tenant.of(body)).unwrap_or(NO_ID);
+                entry.tenant = id.unwrap_or(NO_ID);
             }
             let thread = event.thread.of(body);
             if many || thread.is_empty() {
@@ -219,6 +230,10 @@ impl ChunkBuilder {
             }
         }
         if many {
+            // More threads than are listed are interned all the same, unless one is too long.
+            for thread in scan.events.iter().map(|event| event.thread.of(body)).filter(|thread| !thread.is_empty()) {
+                self.opaque |= self.ids.intern(thread).is_none();
+            }
             self.thread_lists.truncate(threads_start);
             entry.threads_len = MANY_THREADS;
         } else {
@@ -312,9 +327,4 @@ impl Interner {
         self.spans.clear();
         self.table.fill(0);
     }
-}
-
-/// FNV-1a, 64 bit: short keys, no allocation, and not a defence: the table is bounded by the chunk.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -35,6 +35,9 @@ pub struct Entry {
     pub threads_start: u16,
     /// [`MANY_THREADS`] when there are more than eight, or one too long to intern: then the value must be decoded.
     pub threads_len: u8,
+    /// Events in it, at most `u16::MAX`. With one, the fields here say all that a filter asks; with more, which of them
+    /// has what must be decoded.
+    pub events: u16,
     /// One bit per message kind in the record.
     pub kinds: u16,
     /// One bit per event type, folded into 64: a match must be verified.
@@ -66,6 +69,8 @@ pub struct Chunk {
     /// Ascending offsets.
     pub(super) entries: Box<[Entry]>,
     pub(super) delivered: u32,
+    /// Some record has a tenant or threads that are not listed.
+    pub(super) opaque: bool,
     pub(super) ids: Box<[(u32, u32)]>,
     pub(super) id_bytes: Box<[u8]>,
     pub(super) thread_lists: Box<[u16]>,
@@ -105,6 +110,16 @@ impl Chunk {
     /// The raw Kafka value of a delivered entry.
     pub fn value(&self, entry: &Entry) -> &[u8] {
         &self.storage[entry.value_start as usize..entry.value_end as usize]
+    }
+
+    /// Some record has a tenant or threads that are not among [`Chunk::ids`].
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
+    /// Every tenant and thread id in it, each once, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        (0..self.ids.len()).filter_map(|index| self.id(index as u16))
     }
 
     /// An interned id.
@@ -176,4 +191,9 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         self.live_bytes.sub(self.bytes());
     }
+}
+
+/// FNV-1a, 64 bit: short keys, no allocation, and not a defence: the table is bounded by the chunk.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -47,72 +47,95 @@ enum Unit {
     Lost { from: Offset, next: Offset, reason: GapReason },
 }
 
+/// Which entries of a chunk a filter lets through: one flag per entry. `None`: all of them.
+pub type Kept<'a> = Option<&'a [bool]>;
+
+fn keeps(kept: Kept<'_>, index: usize) -> bool {
+    kept.is_none_or(|kept| kept[index])
+}
+
 impl Chunk {
-    /// The frames of this chunk from offset `from` on, for V1, V1Stream and V2. For JSON see [`Chunk::encode_json`].
+    /// The frames of this chunk from offset `from` on. JSON only once it was rendered, see [`Chunk::encode_json`].
     pub fn encode(&self, form: Form, from: Offset) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.storage.len() + 64);
+        self.encode_kept(form, from, None, &mut out);
+        out
+    }
+
+    /// Appends the frames of the entries at or after `from` that a filter keeps. A stretch without one is no frame.
+    pub fn encode_kept(&self, form: Form, from: Offset, kept: Kept<'_>, out: &mut Vec<u8>) {
         match form {
-            Form::V1 | Form::V1Stream => self.encode_v1(form, from, &mut out),
+            Form::V1 | Form::V1Stream => self.encode_v1(form, from, kept, out),
             Form::V2 => {
-                for unit in self.batched(from) {
+                for unit in self.batched(from, kept) {
                     match unit {
                         Unit::Records { first, last, from, next } => {
-                            self.push_v2_batch(&mut out, first..last, from, next)
+                            self.push_v2_batch(out, first..last, kept, from, next)
                         }
-                        other => self.push_v2_notice(&mut out, other),
+                        other => self.push_v2_notice(out, other),
                     }
                 }
             }
             Form::Json => {
                 if let Some(json) = self.json.get() {
-                    let (part, _) = self.encode_json(from, |index, out| {
+                    self.push_json(from, kept, out, &mut [], |index, out| {
                         let (start, end) = json.objects[index];
                         out.extend_from_slice(&json.bytes[start as usize..end as usize]);
                     });
-                    out = part;
                 }
             }
         }
-        out
     }
 
     /// The JSON frames from offset `from` on; `object` appends the object of one delivered entry.
-    pub fn encode_json(
-        &self,
-        from: Offset,
-        mut object: impl FnMut(usize, &mut Vec<u8>),
-    ) -> (Vec<u8>, Box<[(u32, u32)]>) {
+    pub fn encode_json(&self, from: Offset, object: impl FnMut(usize, &mut Vec<u8>)) -> (Vec<u8>, Box<[(u32, u32)]>) {
         let mut out = Vec::with_capacity(self.storage.len() * 2 + 64);
         let mut objects = vec![(0u32, 0u32); self.entries.len()];
-        for unit in self.batched(from) {
+        self.push_json(from, None, &mut out, &mut objects, object);
+        (out, objects.into_boxed_slice())
+    }
+
+    /// Appends JSON frames, and notes where the objects lie in `out` if there is room to.
+    fn push_json(
+        &self,
+        from: Offset,
+        kept: Kept<'_>,
+        out: &mut Vec<u8>,
+        objects: &mut [(u32, u32)],
+        mut object: impl FnMut(usize, &mut Vec<u8>),
+    ) {
+        for unit in self.batched(from, kept) {
             match unit {
                 Unit::Records { first, last, from, next } => {
                     let frame_start = out.len();
-                    frame::push_frame_with(&mut out, Opcode::Text, |out| {
+                    frame::push_frame_with(out, Opcode::Text, |out| {
                         let partition = self.partition;
                         out.extend_from_slice(
                             format!(r#"{{"type":"batch","partition":{partition},"from":"{from}","next":"{next}","records":["#)
                                 .as_bytes(),
                         );
-                        for (index, place) in (first..last).zip(&mut objects[first..last]) {
-                            if index > first {
+                        let head = out.len();
+                        for index in (first..last).filter(|index| keeps(kept, *index)) {
+                            if out.len() > head {
                                 out.push(b',');
                             }
                             let start = out.len();
                             object(index, out);
-                            *place = (start as u32, out.len() as u32);
+                            if let Some(place) = objects.get_mut(index) {
+                                *place = (start as u32, out.len() as u32);
+                            }
                         }
                         out.extend_from_slice(b"]}");
                     });
                     // The header was made shorter after the objects were placed.
                     let spare = frame::HEADER_MAX - header_bytes(&out[frame_start..]);
-                    for place in &mut objects[first..last] {
+                    for place in objects.get_mut(first..last).into_iter().flatten() {
                         *place = (place.0 - spare as u32, place.1 - spare as u32);
                     }
                 }
                 Unit::Withheld { entry } => {
                     let entry = &self.entries[entry];
-                    frame::push_frame_with(&mut out, Opcode::Text, |out| match entry.outcome {
+                    frame::push_frame_with(out, Opcode::Text, |out| match entry.outcome {
                         Outcome::DeadLettered(reason) => {
                             let id = self.stream.dead_letter_id(self.partition, entry.offset);
                             out.extend_from_slice(
@@ -134,12 +157,11 @@ impl Chunk {
                         ),
                     });
                 }
-                Unit::Lost { from, next, reason } => frame::push_frame_with(&mut out, Opcode::Text, |out| {
+                Unit::Lost { from, next, reason } => frame::push_frame_with(out, Opcode::Text, |out| {
                     push_json_gap(out, self.partition, from, last_before(next), reason.label());
                 }),
             }
         }
-        (out, objects.into_boxed_slice())
     }
 
     /// For somebody who got `sent` bytes of this form (0 < sent): where the unit that `sent` lies in ends, and the
@@ -167,8 +189,8 @@ impl Chunk {
         if at >= bytes.len() { (bytes.len(), self.next) } else { (at, next) }
     }
 
-    fn encode_v1(&self, form: Form, from: Offset, out: &mut Vec<u8>) {
-        for unit in self.single(from) {
+    fn encode_v1(&self, form: Form, from: Offset, kept: Kept<'_>, out: &mut Vec<u8>) {
+        for unit in self.single(from, kept) {
             match unit {
                 Unit::Records { first, .. } => {
                     let entry = &self.entries[first];
@@ -186,17 +208,18 @@ impl Chunk {
 
     fn units(&self, form: Form) -> Vec<Unit> {
         match form {
-            Form::V1 | Form::V1Stream => self.single(self.from),
-            Form::V2 | Form::Json => self.batched(self.from),
+            Form::V1 | Form::V1Stream => self.single(self.from, None),
+            Form::V2 | Form::Json => self.batched(self.from, None),
         }
     }
 
     /// One unit per record.
-    fn single(&self, from: Offset) -> Vec<Unit> {
+    fn single(&self, from: Offset, kept: Kept<'_>) -> Vec<Unit> {
         if let Some(reason) = self.lost {
             return vec![Unit::Lost { from: from.max(self.from), next: self.next, reason }];
         }
-        let units = (self.entry_at(from)..self.entries.len()).map(|index| match self.entries[index].outcome {
+        let indexes = (self.entry_at(from)..self.entries.len()).filter(|index| keeps(kept, *index));
+        let units = indexes.map(|index| match self.entries[index].outcome {
             Outcome::Delivered => {
                 let next = self.entries.get(index + 1).map_or(self.next, |entry| entry.offset);
                 Unit::Records { first: index, last: index + 1, from: self.entries[index].offset, next }
@@ -207,40 +230,52 @@ impl Chunk {
     }
 
     /// As few units as can be: records between two that are withheld go together.
-    fn batched(&self, from: Offset) -> Vec<Unit> {
+    fn batched(&self, from: Offset, kept: Kept<'_>) -> Vec<Unit> {
         if let Some(reason) = self.lost {
             return vec![Unit::Lost { from: from.max(self.from), next: self.next, reason }];
         }
+        // Whoever filters is not told of a stretch in which nothing is for him.
+        let any = |first: usize, last: usize| kept.is_none() || (first..last).any(|index| keeps(kept, index));
         let mut units = Vec::new();
         let mut from = from.max(self.from);
         let mut first = self.entry_at(from);
         for (index, entry) in self.entries.iter().enumerate().skip(first) {
             let offset = entry.offset;
-            if entry.outcome == Outcome::Delivered {
+            if entry.outcome == Outcome::Delivered || !keeps(kept, index) {
                 continue;
             }
-            if offset > from {
+            if offset > from && any(first, index) {
                 units.push(Unit::Records { first, last: index, from, next: offset });
             }
             units.push(Unit::Withheld { entry: index });
             from = offset.next();
             first = index + 1;
         }
-        if self.next > from {
+        if self.next > from && any(first, self.entries.len()) {
             units.push(Unit::Records { first, last: self.entries.len(), from, next: self.next });
         }
         units
     }
 
-    fn push_v2_batch(&self, out: &mut Vec<u8>, entries: std::ops::Range<usize>, from: Offset, next: Offset) {
+    fn push_v2_batch(
+        &self,
+        out: &mut Vec<u8>,
+        entries: std::ops::Range<usize>,
+        kept: Kept<'_>,
+        from: Offset,
+        next: Offset,
+    ) {
+        let entries = || {
+            let indexes = entries.clone().filter(|index| keeps(kept, *index));
+            indexes.map(|index| &self.entries[index]).filter(|entry| entry.outcome == Outcome::Delivered)
+        };
         let record_bytes = |entry: &Entry| {
             let value_bytes = (entry.value_end - entry.value_start) as usize;
             let timestamp = if entry.timestamp_ms == i64::MIN { 0 } else { 1 + varint_len(entry.timestamp_ms as u64) };
             let value = if value_bytes == 0 { 0 } else { 1 + varint_len(value_bytes as u64) + value_bytes };
             field_len(entry.offset.0) + timestamp + value
         };
-        let records: usize = self.entries[entries.clone()]
-            .iter()
+        let records: usize = entries()
             .map(|entry| {
                 let bytes = record_bytes(entry);
                 1 + varint_len(bytes as u64) + bytes
@@ -253,7 +288,7 @@ impl Chunk {
         push_field(out, 1, u64::from(self.partition.0));
         push_field(out, 2, from.0);
         push_field(out, 3, next.0);
-        for entry in &self.entries[entries] {
+        for entry in entries() {
             push_tag(out, 4, 2);
             push_varint(out, record_bytes(entry) as u64);
             push_field(out, 1, entry.offset.0);

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use dashstream::broadcast::decoder::Decoder;
 use dashstream::broadcast::encoder;
-use dashstream::broadcast::session::{self, Decoder, Session, SessionSettings, Step, Watermarks};
+use dashstream::broadcast::session::{self, Session, SessionSettings, Step, Watermarks};
 use dashstream::observe::stats::Protocol;
 use dashstream::partition::Verdict;
 use dashstream::partition::core::Record;

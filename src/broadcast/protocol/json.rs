@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answered, Limits, Many, Notice, Resume, Said, Start, number, partition_key};
+use super::{Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, number, partition_key, run, subscribe};
+use crate::broadcast::filter::Wanted;
 use crate::log::forms;
 use crate::log::frame::{self, Opcode};
 use crate::words::{Offset, PartitionId};
@@ -22,9 +23,12 @@ pub fn read(message: &[u8], limits: Limits) -> Said {
             }
             Said::Ping(nonce.as_bytes().to_vec())
         }
-        Some("subscribe") => Said::Unsupported { what: "subscribe", why: "unsupported" },
-        Some("pause") => Said::Unsupported { what: "pause", why: "unsupported" },
-        Some("continue") => Said::Unsupported { what: "continue", why: "unsupported" },
+        Some("subscribe") => match wanted(&message) {
+            Ok(wanted) => subscribe(wanted),
+            Err(why) => Said::Malformed { what: "subscribe", why },
+        },
+        Some("pause") => Said::Pause,
+        Some("continue") => Said::Continue,
         Some(_) => Said::Unsupported { what: "type", why: "unsupported" },
         None => Said::Malformed { what: "message", why: "a message is an object with a string `type`" },
     }
@@ -43,10 +47,68 @@ fn resume(message: &Map<String, Value>, limits: Limits) -> Said {
             Ok(cursor) => Start::Cursor(cursor),
             Err(said) => return said,
         },
+        Some("timestamp") => match message.get("timestamp_ms").and_then(signed) {
+            Some(timestamp_ms) => Start::Timestamp(timestamp_ms),
+            None => return Said::Malformed { what: "resume", why: "`timestamp_ms` is ms since the epoch" },
+        },
+        Some("run") => match run_start(message).and_then(run) {
+            Ok(start) => start,
+            Err(said) => return said,
+        },
         Some(_) => return Said::Unsupported { what: "resume", why: "unsupported" },
-        None => return Said::Malformed { what: "resume", why: "`from` is cursor, earliest or latest" },
+        None => {
+            return Said::Malformed { what: "resume", why: "`from` is cursor, earliest, latest, timestamp or run" };
+        }
     };
     Said::Resume(Resume { stream, start })
+}
+
+/// A JSON number or decimal string, with a sign.
+fn signed(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+}
+
+fn run_start(message: &Map<String, Value>) -> Result<RunStart, Said> {
+    const WHY: &str = "`thread` and `tenant` are strings, `after_sequence` and `search_age_ms` are numbers";
+    let malformed = || Said::Malformed { what: "resume", why: WHY };
+    let text = |key: &str| match message.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(_) => Err(malformed()),
+    };
+    let count = |key: &str| match message.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => number(value).map(Some).ok_or_else(malformed),
+    };
+    Ok(RunStart {
+        thread: text("thread")?.unwrap_or_default(),
+        tenant: text("tenant")?,
+        after_sequence: count("after_sequence")?.unwrap_or(0),
+        search_age_ms: count("search_age_ms")?,
+    })
+}
+
+fn wanted(message: &Map<String, Value>) -> Result<Wanted, &'static str> {
+    const WHY: &str = "tenants, threads, kinds, event_types and nodes are lists of strings, partitions of numbers";
+    let list = |key: &str| match message.get(key) {
+        None | Some(Value::Null) => Ok([].as_slice()),
+        Some(Value::Array(list)) => Ok(list.as_slice()),
+        Some(_) => Err(WHY),
+    };
+    let texts = |key: &str| -> Result<Vec<String>, &'static str> {
+        list(key)?.iter().map(|value| value.as_str().map(str::to_owned).ok_or(WHY)).collect()
+    };
+    let partitions = list("partitions")?.iter().map(|value| {
+        number(value).and_then(|number| i32::try_from(number).ok()).and_then(PartitionId::from_kafka).ok_or(WHY)
+    });
+    Ok(Wanted {
+        tenants: texts("tenants")?,
+        threads: texts("threads")?,
+        kinds: texts("kinds")?,
+        event_types: texts("event_types")?,
+        nodes: texts("nodes")?,
+        partitions: partitions.collect::<Result<_, _>>()?,
+    })
 }
 
 fn cursor(cursor: Option<&Value>, limits: Limits) -> Result<Vec<(PartitionId, Offset)>, Said> {
@@ -113,11 +175,21 @@ pub fn say(notice: &Notice<'_>, out: &mut Vec<u8>) {
         Notice::Refused { what, why } => json!({"type": "refused", "what": what, "why": why}),
         Notice::Bye { reason, cursor, reconnect_after_ms } => json!({
             "type": "bye", "reason": reason.label(), "reconnect_after_ms": reconnect_after_ms,
-            "cursor": cursor.iter().map(|(partition, offset)| (partition.to_string(), Value::from(offset.to_string())))
-                .collect::<Map<_, _>>(),
+            "cursor": entries(cursor),
+        }),
+        Notice::Progress { cursor } => json!({"type": "progress", "cursor": entries(cursor)}),
+        Notice::Waiting { resume } => json!({"type": "waiting", "resume": resume.to_string()}),
+        Notice::FallingBehind => json!({"type": "falling_behind"}),
+        Notice::Applied { what, cursor } => json!({"type": "applied", "what": what, "cursor": entries(cursor)}),
+        Notice::Searched { partition, from, to } => json!({
+            "type": "searched", "partition": partition.0, "from": from.to_string(), "to": to.to_string(),
         }),
     };
     frame::push_frame(out, Opcode::Text, text.to_string().as_bytes());
+}
+
+fn entries(cursor: &[(PartitionId, Offset)]) -> Map<String, Value> {
+    cursor.iter().map(|(partition, offset)| (partition.to_string(), Value::from(offset.to_string()))).collect()
 }
 
 fn answered(partition: PartitionId, answer: &Answered) -> Value {

@@ -7,6 +7,7 @@ pub mod v1;
 pub mod v2;
 pub mod json;
 
+use crate::broadcast::filter::{Filter, Wanted};
 use crate::log::Form;
 use crate::log::frame::{self, Opcode};
 use crate::observe::stats::{Answer, Protocol};
@@ -23,6 +24,10 @@ pub enum Said {
     },
     /// v1 only.
     CursorReset,
+    /// From here on, only what the filter lets through.
+    Subscribe(Filter),
+    Pause,
+    Continue,
     /// With what is to be sent back; at most 125 bytes.
     Ping(Vec<u8>),
     /// Understood, but not to be had here.
@@ -65,6 +70,22 @@ pub enum Start {
     Cursor(Vec<(PartitionId, Offset)>),
     Earliest,
     Latest,
+    /// The first record whose Kafka timestamp is not earlier, ms since the epoch.
+    Timestamp(i64),
+    /// One run from its beginning.
+    Run(RunStart),
+}
+
+/// "Give me this run."
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunStart {
+    pub thread: String,
+    /// Of any tenant when none is named.
+    pub tenant: Option<String>,
+    /// Only events whose sequence is above.
+    pub after_sequence: u64,
+    /// How old what is looked through may be, when nobody has seen the run; `None`: the gateway's setting.
+    pub search_age_ms: Option<u64>,
 }
 
 /// The limits on what one message may name.
@@ -87,6 +108,27 @@ pub enum Notice<'a> {
         first: Offset,
         last: Offset,
         reason: GapReason,
+    },
+    /// Where the client stands, for one that was sent nothing for a while.
+    Progress {
+        cursor: &'a [(PartitionId, Offset)],
+    },
+    /// The replay waits for its turn.
+    Waiting {
+        resume: u64,
+    },
+    /// From here on the client is told gaps instead of being brought up to date.
+    FallingBehind,
+    /// A filter, a pause or a continue has taken effect after this cursor.
+    Applied {
+        what: &'static str,
+        cursor: &'a [(PartitionId, Offset)],
+    },
+    /// The search for a run is through this partition: `[from, to)` was looked at.
+    Searched {
+        partition: PartitionId,
+        from: Offset,
+        to: Offset,
     },
     /// A replay is done: `live` in v2 and json, `replay_complete` in v1.
     Done(&'a Done),
@@ -222,6 +264,23 @@ pub fn read(protocol: Protocol, text: bool, message: &[u8], limits: Limits) -> S
         (Protocol::V1, false) => Said::Ignored,
         (Protocol::Json, false) | (Protocol::V2, true) => Said::Unparseable,
     }
+}
+
+/// What a client wants to see, checked.
+fn subscribe(wanted: Wanted) -> Said {
+    Filter::new(wanted).map_or_else(|why| Said::Malformed { what: "subscribe", why }, Said::Subscribe)
+}
+
+/// A run, checked.
+fn run(run: RunStart) -> Result<Start, Said> {
+    let long = |text: &str| text.len() > crate::broadcast::filter::VALUE_BYTES_MAX;
+    if run.thread.is_empty() || long(&run.thread) || run.tenant.as_deref().is_some_and(long) {
+        return Err(Said::Malformed {
+            what: "resume",
+            why: "a run names a thread, and maybe a tenant, of 1 to 256 bytes",
+        });
+    }
+    Ok(Start::Run(run))
 }
 
 /// A close frame.

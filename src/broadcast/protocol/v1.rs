@@ -118,7 +118,14 @@ pub fn say(stream_aware: bool, notice: &Notice<'_>, out: &mut Vec<u8>) {
         }
         Notice::Pong(_) => push(out, &json!({"type": "pong"})),
         // The predecessor has no words for these: its cursors were in every frame, its refusals were silence.
-        Notice::Hello(_) | Notice::Refused { .. } | Notice::Bye { .. } => {}
+        Notice::Hello(_)
+        | Notice::Refused { .. }
+        | Notice::Bye { .. }
+        | Notice::Progress { .. }
+        | Notice::Waiting { .. }
+        | Notice::FallingBehind
+        | Notice::Applied { .. }
+        | Notice::Searched { .. } => {}
     }
 }
 

@@ -2,7 +2,8 @@
 
 use prost::Message;
 
-use super::{Answered, Limits, Many, Notice, Resume, Said, Start};
+use super::{Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, run, subscribe};
+use crate::broadcast::filter::Wanted;
 use crate::log::frame::{self, Opcode};
 use crate::wire::gateway::{self as proto, client_frame, resume, server_frame::Frame};
 use crate::words::{Offset, PartitionId};
@@ -15,9 +16,16 @@ pub fn read(message: &[u8], limits: Limits) -> Said {
             Said::Malformed { what: "ping", why: "a nonce has at most 125 bytes" }
         }
         Some(client_frame::Frame::Ping(ping)) => Said::Ping(ping.nonce),
-        Some(client_frame::Frame::Subscribe(_)) => Said::Unsupported { what: "subscribe", why: "unsupported" },
-        Some(client_frame::Frame::Pause(_)) => Said::Unsupported { what: "pause", why: "unsupported" },
-        Some(client_frame::Frame::Continue(_)) => Said::Unsupported { what: "continue", why: "unsupported" },
+        Some(client_frame::Frame::Subscribe(wanted)) => subscribe(Wanted {
+            tenants: wanted.tenants,
+            threads: wanted.threads,
+            kinds: wanted.kinds,
+            event_types: wanted.event_types,
+            nodes: wanted.nodes,
+            partitions: wanted.partitions.into_iter().map(PartitionId).collect(),
+        }),
+        Some(client_frame::Frame::Pause(_)) => Said::Pause,
+        Some(client_frame::Frame::Continue(_)) => Said::Continue,
         None => Said::Unsupported { what: "frame", why: "unsupported" },
     }
 }
@@ -35,6 +43,19 @@ fn read_resume(resume: proto::Resume, limits: Limits) -> Said {
             entries.sort_unstable();
             entries.dedup_by_key(|(partition, _)| *partition);
             Start::Cursor(entries)
+        }
+        Some(resume::From::TimestampMs(timestamp_ms)) => Start::Timestamp(timestamp_ms),
+        Some(resume::From::Run(one)) => {
+            let start = run(RunStart {
+                thread: one.thread_id,
+                tenant: Some(one.tenant_id).filter(|tenant| !tenant.is_empty()),
+                after_sequence: one.after_sequence,
+                search_age_ms: Some(one.search_age_ms).filter(|age| *age > 0),
+            });
+            match start {
+                Ok(start) => start,
+                Err(said) => return said,
+            }
         }
         None => return Said::Unsupported { what: "resume", why: "unsupported" },
     };
@@ -92,15 +113,25 @@ pub fn say(notice: &Notice<'_>, out: &mut Vec<u8>) {
         }
         Notice::Bye { reason, cursor, reconnect_after_ms } => Frame::Bye(proto::Bye {
             reason: reason.label().to_owned(),
-            cursor: cursor
-                .iter()
-                .map(|(partition, offset)| proto::CursorEntry { partition: partition.0, offset: offset.0 })
-                .collect(),
+            cursor: entries(cursor),
             reconnect_after_ms: *reconnect_after_ms,
         }),
+        Notice::Progress { cursor } => Frame::Progress(proto::Progress { cursor: entries(cursor) }),
+        Notice::Waiting { resume } => Frame::Waiting(proto::Waiting { resume: *resume }),
+        Notice::FallingBehind => Frame::FallingBehind(proto::FallingBehind {}),
+        Notice::Applied { what, cursor } => {
+            Frame::Applied(proto::Applied { what: (*what).to_owned(), cursor: entries(cursor) })
+        }
+        Notice::Searched { partition, from, to } => {
+            Frame::Searched(proto::Searched { partition: partition.0, from: from.0, to: to.0 })
+        }
     };
     let bytes = proto::ServerFrame { frame: Some(frame) }.encode_to_vec();
     frame::push_frame(out, Opcode::Binary, &bytes);
+}
+
+fn entries(cursor: &[(PartitionId, Offset)]) -> Vec<proto::CursorEntry> {
+    cursor.iter().map(|(partition, offset)| proto::CursorEntry { partition: partition.0, offset: offset.0 }).collect()
 }
 
 fn answered(partition: PartitionId, answer: &Answered) -> proto::Answer {

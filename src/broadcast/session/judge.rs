@@ -53,6 +53,7 @@ impl Session {
                 }
                 "latest"
             }
+            Start::Timestamp(_) | Start::Run(_) => "cursor",
             Start::Earliest => {
                 for (partition, oldest, _) in world.ring.partitions() {
                     wants.insert(partition, oldest);

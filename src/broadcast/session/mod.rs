@@ -14,10 +14,11 @@ mod threads;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use threads::{Decoder, ThreadReplay};
+pub use threads::ThreadReplay;
 
 use replay::Active;
 
+use super::decoder::Decoder;
 use super::protocol::{self, Answered, Hello, HelloPartition, Notice, Resume, Said};
 use crate::log::forms::last_before;
 use crate::log::{Chunk, Evicted, Form, Ring, frame};
@@ -210,6 +211,7 @@ impl Session {
             Said::Resume(resume) => self.resume(resume, world),
             Said::Threads { sequences, stream } => self.resume_threads(sequences, stream, world),
             Said::CursorReset => self.cursor_reset(world),
+            Said::Subscribe(_) | Said::Pause | Said::Continue => {}
             Said::Ping(nonce) => self.say(&Notice::Pong(&nonce)),
             Said::Unsupported { what, why } | Said::Malformed { what, why } => {
                 world.stats.refused_frames.add(1);

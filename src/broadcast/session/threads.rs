@@ -2,22 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::broadcast::decoder::Decoder;
 use crate::log::frame;
 use crate::log::{Chunk, Form, Outcome};
-use crate::wire::inflate::Inflater;
-use crate::wire::scan::{Scan, scan};
-
-/// Scratch for looking into values. One per shard.
-pub struct Decoder {
-    inflater: Inflater,
-    found: Scan,
-}
-
-impl Decoder {
-    pub fn new(payload_max_bytes: usize) -> Self {
-        Self { inflater: Inflater::new(payload_max_bytes), found: Scan::default() }
-    }
-}
 
 /// What the client has: the last sequence applied, per thread.
 #[derive(Debug)]
@@ -49,14 +36,8 @@ impl ThreadReplay {
     }
 
     fn lacks(&self, value: &[u8], decoder: &mut Decoder) -> bool {
-        let Decoder { inflater, found } = decoder;
-        let Ok(body) = inflater.body(value) else { return false };
-        if scan(body.bytes(), found).is_err() {
-            return false;
-        }
-        found.events.iter().any(|event| {
-            let thread = std::str::from_utf8(event.thread.of(body.bytes())).unwrap_or_default();
-            self.applied.get(thread).is_some_and(|applied| event.sequence > *applied)
+        decoder.any_event(value, |event, body| {
+            self.applied.get(event.thread.str_of(body)).is_some_and(|applied| event.sequence > *applied)
         })
     }
 }

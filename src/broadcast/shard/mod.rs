@@ -26,8 +26,9 @@ use connection::{Connection, Phase};
 use serve::Assembly;
 
 use super::addresses::{Addresses, Seat};
+use super::decoder::Decoder;
 use super::inbox::{Bell, ToShard};
-use super::session::{Decoder, SessionSettings, Topology, Watermarks, World};
+use super::session::{SessionSettings, Topology, Watermarks, World};
 use crate::lag::LagRequest;
 use crate::log::{Chunk, Ring};
 use crate::observe::http::{Bodies, Surface};
