@@ -6,6 +6,7 @@
 pub mod inbox;
 pub mod session;
 pub mod filter;
+pub mod runs;
 pub mod decoder;
 pub mod protocol;
 pub mod frames;

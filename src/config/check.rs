@@ -43,6 +43,16 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         "a restart cannot read further back than the log reaches".to_owned(),
     );
     unless(
+        config.cold.cache_bytes <= config.cold.max_bytes,
+        &["cold.cache_bytes", "cold.max_bytes"],
+        "the cache is a part of what cold replay may hold".to_owned(),
+    );
+    unless(
+        config.cold.max_bytes / 2 >= kafka.payload_max_bytes,
+        &["cold.max_bytes", "kafka.payload_max_bytes"],
+        format!("cold replay must hold at least two of the largest records, {} bytes", 2 * kafka.payload_max_bytes),
+    );
+    unless(
         config.fanout.mid_frame_max_bytes >= kafka.payload_max_bytes,
         &["fanout.mid_frame_max_bytes", "kafka.payload_max_bytes"],
         "the rest of one largest record must fit, or its reader is closed".to_owned(),

@@ -13,6 +13,7 @@ pub struct Config {
     pub admin: AdminConfig,
     pub client: ClientConfig,
     pub log: LogConfig,
+    pub cold: ColdConfig,
     pub fanout: FanoutConfig,
     pub dlq: DlqConfig,
     pub lag: LagConfig,
@@ -250,6 +251,8 @@ pub struct AdminConfig {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SlowPolicy {
+    /// Brought up to date from the tiers below the log.
+    CatchUp,
     /// Told the exact ranges, jumps ahead.
     Gap,
     /// Closed with `fell_behind`.
@@ -257,11 +260,12 @@ pub enum SlowPolicy {
 }
 
 impl SlowPolicy {
-    pub const ALL: [Self; 2] = [Self::Gap, Self::Close];
+    pub const ALL: [Self; 3] = [Self::CatchUp, Self::Gap, Self::Close];
 
     /// The word in the configuration.
     pub fn label(self) -> &'static str {
         match self {
+            Self::CatchUp => "catchup",
             Self::Gap => "gap",
             Self::Close => "close",
         }
@@ -297,6 +301,20 @@ pub struct LogConfig {
     pub warm_age: Duration,
     /// A chunk is closed when it is this large or holds one larger record.
     pub chunk_bytes: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct ColdConfig {
+    /// 0: the log is all there is.
+    pub readers: u32,
+    pub max_sessions: u32,
+    /// Bound on live chunk and form bytes that are not the log's.
+    pub max_bytes: u64,
+    pub cache_bytes: u64,
+    pub search_age: Duration,
+    pub search_max_bytes: u64,
+    /// Per shard.
+    pub runs_max: u32,
 }
 
 #[derive(Clone, Debug)]

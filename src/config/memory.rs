@@ -2,7 +2,9 @@
 //! Arithmetic only; who enforces a bound uses the constant from here.
 
 use super::checked::{Config, KafkaConfig};
+use crate::broadcast::runs;
 use crate::partition::sequence;
+use crate::replay::kafka::QUANTUM_BYTES;
 use crate::wire::inflate;
 
 const KIB: u64 = 1 << 10;
@@ -24,6 +26,9 @@ pub const MESSAGE_MAX_BYTES: u64 = 1_000_000;
 const RECEIVE_BYTES_MIN: u64 = 100_000_000;
 /// librdkafka refuses a `receive.message.max.bytes` below `fetch.max.bytes` and this.
 pub const RECEIVE_HEADROOM_BYTES: u64 = 512;
+
+/// What a cold reader's client may have fetched and not handed over.
+pub const COLD_QUEUE_BYTES: u64 = 2 * MIB;
 
 /// Chunks that may wait in front of one shard.
 pub const SHARD_INBOX_CHUNKS: u64 = 256;
@@ -131,6 +136,23 @@ impl Config {
                 2 * BYTES_PER_QUEUED_MESSAGE * budget.queued_min_messages * count,
             ),
             item("log", "log.max_bytes, all forms included".to_owned(), self.log.max_bytes),
+            item(
+                "cold replay",
+                format!(
+                    "cold.max_bytes, and a quantum of {} with one largest record, and queues of {} x {} readers",
+                    size(QUANTUM_BYTES),
+                    size(2 * COLD_QUEUE_BYTES + MESSAGE_MAX_BYTES),
+                    self.cold.readers
+                ),
+                if self.cold.readers == 0 { 0 } else { self.cold.max_bytes }
+                    + u64::from(self.cold.readers)
+                        * (QUANTUM_BYTES + self.kafka.payload_max_bytes + 2 * COLD_QUEUE_BYTES + MESSAGE_MAX_BYTES),
+            ),
+            item(
+                "runs",
+                format!("{} B x {} x {shards} shards", runs::RUN_BYTES, self.cold.runs_max),
+                runs::RUN_BYTES * u64::from(self.cold.runs_max) * shards,
+            ),
             item("chunks being built", format!("{} x {count} partitions", size(chunk)), chunk * count),
             item(
                 "chunks on their way",

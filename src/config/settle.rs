@@ -60,6 +60,7 @@ impl Values {
             ("kafka.broker_address_family", Value::Word(if local { "v4" } else { "any" })),
             ("server.shards", Value::Number(u64::from((host.cores / 2).clamp(1, 256)))),
             ("log.warm_bytes", Value::Size(self.size("log.max_bytes") / 2)),
+            ("cold.cache_bytes", Value::Size(self.size("cold.max_bytes") / 2)),
             ("log.warm_age", Value::Time(self.time("log.max_age") / 2)),
             ("dlq.topic", Value::Text(format!("{}-dlq", self.text("kafka.topic")))),
             ("lag.stall_timeout", Value::Time(stall)),
@@ -138,6 +139,15 @@ impl Values {
                 warm_bytes: self.size("log.warm_bytes"),
                 warm_age: self.time("log.warm_age"),
                 chunk_bytes: self.small_size("log.chunk_bytes"),
+            },
+            cold: ColdConfig {
+                readers: self.count("cold.readers"),
+                max_sessions: self.count("cold.max_sessions"),
+                max_bytes: self.size("cold.max_bytes"),
+                cache_bytes: self.size("cold.cache_bytes"),
+                search_age: self.time("cold.search_age"),
+                search_max_bytes: self.size("cold.search_max_bytes"),
+                runs_max: self.count("cold.runs_max"),
             },
             fanout: FanoutConfig {
                 flush: self.time("fanout.flush_ms"),

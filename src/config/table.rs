@@ -56,13 +56,14 @@ impl Key {
 }
 
 /// The sections in the order in which a newcomer should read them.
-pub const SECTIONS: [(&str, &str); 11] = [
+pub const SECTIONS: [(&str, &str); 12] = [
     ("kafka", "Where events come from"),
     ("schema", "What counts as one of our messages"),
     ("server", "Where clients connect, and how many"),
     ("admin", "Where operators look"),
     ("client", "What one client may do"),
     ("log", "The recent events kept in memory"),
+    ("cold", "Replay of what is older than the log"),
     ("fanout", "How events are written to clients"),
     ("dlq", "Records that cannot be delivered"),
     ("lag", "Watching the way from Kafka"),
@@ -96,7 +97,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 62] = [
+pub static KEYS: [Key; 69] = [
     key(
         "kafka",
         "brokers",
@@ -320,9 +321,9 @@ pub static KEYS: [Key; 62] = [
     key(
         "client",
         "slow_policy",
-        Kind::Choice(&[("gap", &[]), ("close", &[])]),
-        Fallback::Is("gap"),
-        "A client that falls off the log. gap: it is told exactly what it missed and jumps ahead. close: it is closed with fell_behind.",
+        Kind::Choice(&[("catchup", &[]), ("gap", &[]), ("close", &[])]),
+        Fallback::Is("catchup"),
+        "A client that falls off the log. catchup: it gets what it missed from the tiers below the log, unless it takes less than arrives; then it is told falling_behind, and gaps. gap: it is told exactly what it missed and jumps ahead. close: it is closed with fell_behind. Without cold.readers, catchup is gap.",
     ),
     key(
         "client",
@@ -421,6 +422,55 @@ pub static KEYS: [Key; 62] = [
         Kind::Size { min: KIB, max: MIB },
         Fallback::Is("64KiB"),
         "Records are handled in chunks of about this size. Too low: more work per record. Too high: coarser eviction, and memory per partition.",
+    ),
+    key(
+        "cold",
+        "readers",
+        Kind::Number { min: 0, max: 64 },
+        Fallback::Is("2"),
+        "Threads that read what is older than the log, each with a Kafka client. 0: the log is all there is. Too low: many who come back at once wait for each other. Too high: they take the live path's processor.",
+    ),
+    key(
+        "cold",
+        "max_sessions",
+        Kind::Number { min: 1, max: 100_000 },
+        Fallback::Is("256"),
+        "Clients that replay from below the log at a time; more are told that they wait. Too low: a crowd comes back slowly. Too high: everybody's replay is slow.",
+    ),
+    key(
+        "cold",
+        "max_bytes",
+        Kind::Size { min: 4 * MIB, max: 64 * GIB },
+        Fallback::Is("96MiB"),
+        "Records read from below the log and not yet sent, all forms included. Too low: replays wait for each other. Too high: memory.",
+    ),
+    key(
+        "cold",
+        "cache_bytes",
+        Kind::Size { min: 0, max: 64 * GIB },
+        Fallback::Follows("half of cold.max_bytes"),
+        "The part of cold.max_bytes that is kept for others who want the same. Too low: the same is read again for each. Too high: less room for what is on its way.",
+    ),
+    key(
+        "cold",
+        "search_age",
+        seconds(1, 31_536_000),
+        Fallback::Is("24h"),
+        "How old records may be that are looked through for a run, when the client does not say. Too low: the beginning of long runs is not found. Too high: long searches.",
+    ),
+    key(
+        "cold",
+        "search_max_bytes",
+        Kind::Size { min: MIB, max: 1024 * GIB },
+        Fallback::Is("1GiB"),
+        "Bytes that one search for a run looks through at most; then the client is told how far it came. Too low: searches end early. Too high: one client keeps a reader busy for long.",
+    ),
+    key(
+        "cold",
+        "runs_max",
+        Kind::Number { min: 1, max: 10_000_000 },
+        Fallback::Is("20000"),
+        "Runs whose beginning each shard remembers. Too low: old runs are looked for. Too high: memory.",
     ),
     key(
         "fanout",

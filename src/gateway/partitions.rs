@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::commits::{Position, Positions};
@@ -22,6 +23,8 @@ use crate::partition::core::{Core, CoreSettings};
 use crate::partition::dispose::Rules;
 use crate::partition::sequence;
 use crate::partition::worker::{Progress, Worker, WorkerSettings};
+use crate::replay::reader::StreamNow;
+use crate::replay::rebuild::Makings;
 use crate::words::{Offset, PartitionId, StreamIdentity};
 
 /// A shard takes what it is told within this, or it is stuck, and the watchdog sees that.
@@ -40,6 +43,8 @@ pub struct Partitions {
     pub stats: Arc<Stats>,
     /// Shared with the shutdown.
     pub positions: Positions,
+    /// What the cold readers read.
+    pub stream_now: Arc<ArcSwapOption<StreamNow>>,
     stream: Option<Arc<StreamIdentity>>,
     partition_count: u32,
     running: BTreeMap<PartitionId, Running>,
@@ -66,6 +71,7 @@ impl Partitions {
         ended: Sender<Ended>,
         stats: Arc<Stats>,
         positions: Positions,
+        stream_now: Arc<ArcSwapOption<StreamNow>>,
     ) -> Self {
         Self {
             config,
@@ -75,6 +81,7 @@ impl Partitions {
             ended,
             stats,
             positions,
+            stream_now,
             stream: None,
             partition_count: 0,
             running: BTreeMap::new(),
@@ -233,11 +240,19 @@ impl PartitionHost for Partitions {
         let identity = Arc::new(identity.clone());
         self.stream = Some(identity.clone());
         self.partition_count = partition_count;
+        let makings = Makings {
+            stream: identity.clone(),
+            rules: rules(&self.config),
+            chunk_bytes: self.config.log.chunk_bytes,
+            live_bytes: self.stats.cold_bytes.clone(),
+        };
+        self.stream_now.store(Some(Arc::new(StreamNow { makings, partition_count })));
         self.tell(|| ToShard::Topology { identity: identity.clone(), partition_count });
     }
 
     fn stream_changed(&mut self, reason: &'static str) {
         self.stream = None;
+        self.stream_now.store(None);
         self.log_next.clear();
         self.positions.clear();
         self.tell(|| ToShard::StreamChanged { reason });

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
 
 use super::commits::Positions;
@@ -17,8 +17,8 @@ use crate::broadcast::accept::Acceptor;
 use crate::broadcast::addresses::Addresses;
 use crate::broadcast::encoder::Encoder;
 use crate::broadcast::inbox::{ShardInbox, ToShard};
-use crate::broadcast::session::{SessionSettings, Watermarks};
-use crate::broadcast::shard::{Shard, ShardPorts, ShardSettings};
+use crate::broadcast::session::{SessionSettings, Slow, Watermarks};
+use crate::broadcast::shard::{ColdPorts, Shard, ShardPorts, ShardSettings};
 use crate::config::{Assignment, Config, Loaded, SlowPolicy};
 use crate::dlq::{DlqInlet, DlqThread, DlqThreadOptions, thread as dlq_thread};
 use crate::kafka::control::PollControl;
@@ -29,12 +29,19 @@ use crate::observe::http::Surface;
 use crate::observe::render::Renderer;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::stats::{ShardStats, Stats, monotonic_ms};
+use crate::replay::cache::ChunkCache;
+use crate::replay::kafka::KafkaReader;
+use crate::replay::reader::{ColdReader, StreamNow};
+use crate::replay::seats::ColdSeats;
 
 /// Encoder threads for JSON. One keeps up with a busy page; two use what two cores leave.
 const ENCODERS: usize = 1;
 
 /// A shard, an encoder and accept beat several times a second; this much later they are stuck.
 const QUICK_LIMIT_MS: u64 = 5_000;
+
+/// A cold reader may wait for Kafka a few times in one request.
+const COLD_LIMIT_MS: u64 = 20_000;
 
 /// How long an answer to a cursor may wait for Kafka.
 const JUDGE_TIMEOUT_MS: u64 = 5_000;
@@ -50,7 +57,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
     let admin_server = admin::start_server(config.admin.listen)?;
     let admin_address = admin_server.address;
 
-    let wiring = Wiring::new(config.server.shards)?;
+    let wiring = Wiring::new(config.server.shards, &config.cold)?;
     let ended = wiring.ended.0.clone();
     let stops = Arc::new(Stops::default());
     let inboxes = wiring.inboxes();
@@ -69,6 +76,9 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         stats: stats.clone(),
         heartbeat: stats.heartbeat("dlq", dlq_thread::HEARTBEAT_LIMIT.as_millis() as u64),
     })?;
+    let cold_kafka = wiring.cold_requests.iter().map(|_| KafkaReader::new(&config.kafka, stats.clone()));
+    let cold_kafka = cold_kafka.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Cold)?;
+    let stream_now: Arc<ArcSwapOption<StreamNow>> = Arc::default();
     let inlet = DlqInlet::new(wiring.dlq_channels(), &config.dlq, stats.clone());
     let host = Partitions::new(
         (*config).clone(),
@@ -78,6 +88,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         ended.clone(),
         stats.clone(),
         positions.clone(),
+        stream_now.clone(),
     );
     let poll = Poll::new(
         PollSetup {
@@ -115,6 +126,10 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         stats: stats.clone(),
         handles: Vec::new(),
     };
+    let seats = Arc::new(ColdSeats::new(config.cold.max_sessions));
+    let cold_requests: Vec<_> = wiring.cold_requests.iter().map(|(requests, _)| requests.clone()).collect();
+    let cold_answers: Vec<_> =
+        wiring.shards.iter().map(|shard| (shard.cold_answers.0.clone(), shard.sender.clone())).collect();
     let mut shard_stats = Vec::new();
     for (index, shard) in wiring.shards.into_iter().enumerate() {
         let name = format!("ws-{index}");
@@ -125,6 +140,12 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
             inbox: shard.inbox,
             bell: shard.bell,
             encoders: wiring.rendering.0.clone(),
+            cold: (!cold_requests.is_empty()).then(|| ColdPorts {
+                shard: index,
+                requests: cold_requests.clone(),
+                answers: shard.cold_answers.1,
+                seats: seats.clone(),
+            }),
             lag: wiring.requests.0.clone(),
             watermarks: watermarks.clone(),
             bodies: bodies.clone(),
@@ -149,6 +170,25 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         let stops = stops.clone();
         house.spawn(&name, &ended, move || {
             encoder.run(&stops.side);
+            Ok(())
+        })?;
+    }
+    let cache = Arc::new(ChunkCache::new(config.cold.cache_bytes));
+    for (index, ((_, requests), kafka)) in wiring.cold_requests.into_iter().zip(cold_kafka).enumerate() {
+        let name = format!("cold-{index}");
+        let reader = ColdReader {
+            requests,
+            answers: cold_answers.clone(),
+            kafka,
+            cache: cache.clone(),
+            stream: stream_now.clone(),
+            bytes_max: config.cold.max_bytes,
+            stats: stats.clone(),
+            heartbeat: stats.heartbeat(&name, COLD_LIMIT_MS),
+        };
+        let stops = stops.clone();
+        house.spawn(&name, &ended, move || {
+            reader.run(&stops.side);
             Ok(())
         })?;
     }
@@ -208,7 +248,11 @@ fn on_published(
     Box::new(move || {
         let answer = answers.load();
         let bounds = answer.partitions.iter().map(|(partition, known)| (*partition, (known.low, known.high)));
-        watermarks.store(Arc::new(Watermarks { asked_at_ms: answer.asked_at_ms, bounds: bounds.collect() }));
+        watermarks.store(Arc::new(Watermarks {
+            asked_at_ms: answer.asked_at_ms,
+            bounds: bounds.collect(),
+            second_tier: Default::default(),
+        }));
         for inbox in &inboxes {
             // A full inbox will be looked into anyway, and the sweep looks at watermarks by itself.
             if inbox.try_send(ToShard::LookAgain).is_err() {
@@ -232,7 +276,14 @@ fn shard_settings(config: &Config) -> ShardSettings {
     ShardSettings {
         session: SessionSettings {
             group: config.kafka.assignment == Assignment::Group,
-            close_slow: client.slow_policy == SlowPolicy::Close,
+            slow: match client.slow_policy {
+                SlowPolicy::CatchUp => Slow::CatchUp,
+                SlowPolicy::Gap => Slow::Gap,
+                SlowPolicy::Close => Slow::Close,
+            },
+            cold: config.cold.readers > 0,
+            search_age_ms: config.cold.search_age.as_millis() as u64,
+            search_max_bytes: config.cold.search_max_bytes,
             message_max_bytes: client.message_max_bytes,
             resume_partitions_max: client.resume_partitions_max,
             stall_timeout_ms: client.stall_timeout.as_millis() as u64,
@@ -254,6 +305,7 @@ fn shard_settings(config: &Config) -> ShardSettings {
         trusted_proxies: config.server.trusted_proxy_ips.clone(),
         surface: Surface::Service { public: !config.server.host.is_loopback() },
         payload_max_bytes: config.kafka.payload_max_bytes as usize,
+        runs_max: config.cold.runs_max as usize,
     }
 }
 

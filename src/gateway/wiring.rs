@@ -7,6 +7,8 @@
 //! | letters | workers → dlq | 1,024, and `dlq.queue_max_bytes` | the worker of the poison waits (fail_closed) or counts a loss (fail_open) |
 //! | commands | workers, lag → kafka-poll | 256 | dropped: the same was asked before |
 //! | requests | ws → lag | 1 | dropped: a look is due anyway |
+//! | cold requests | ws → cold | one per seat, and 256 questions of time | a session asks again at the next look |
+//! | cold answers | cold → ws | one per seat, and 256 | a question of time is asked again; a seat has one request out |
 //! | rendering | ws → enc | 64 chunks | the shard asks again at its next look |
 //! | ended | every thread → main | 4,096 | cannot be: there are fewer threads |
 
@@ -20,15 +22,18 @@ use mio::{Poll, Waker};
 use super::threads::Ended;
 use crate::broadcast::inbox::{Bell, ShardInbox, ToShard};
 use crate::broadcast::shard::WAKE;
-use crate::config::memory;
+use crate::config::{ColdConfig, memory};
 use crate::dlq::{DlqChannels, Queued};
 use crate::kafka::host::PollCommand;
 use crate::lag::LagRequest;
 use crate::log::Chunk;
+use crate::replay::ask::{ColdAnswer, ColdRequest};
 
 /// A worker waits when this many letters wait; the byte budget usually comes first.
 const LETTERS: usize = 1_024;
 const COMMANDS: usize = 256;
+/// Questions of time that may wait beside the requests of those who have a seat.
+const TIME_QUESTIONS: usize = 256;
 /// What an encoder may be behind; each is a reference to a chunk that the log holds anyway.
 const RENDERING: usize = 64;
 /// More than there can be threads: 1,024 workers and a few dozen others.
@@ -40,6 +45,7 @@ pub struct ShardWiring {
     pub inbox: Receiver<ToShard>,
     pub bell: Arc<Bell<AtomicBool>>,
     pub sender: ShardInbox,
+    pub cold_answers: (Sender<ColdAnswer>, Receiver<ColdAnswer>),
 }
 
 /// Both ends of everything.
@@ -50,6 +56,8 @@ pub struct Wiring {
     pub room: (Sender<()>, Receiver<()>),
     pub commands: (Sender<PollCommand>, Receiver<PollCommand>),
     pub requests: (Sender<LagRequest>, Receiver<LagRequest>),
+    /// One per cold reader.
+    pub cold_requests: Vec<(Sender<ColdRequest>, Receiver<ColdRequest>)>,
     pub rendering: (Sender<Arc<Chunk>>, Receiver<Arc<Chunk>>),
     pub ended: (Sender<Ended>, Receiver<Ended>),
     /// The deadline of the dlq's flush.
@@ -58,10 +66,12 @@ pub struct Wiring {
 
 #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
 impl Wiring {
-    pub fn new(shards: u32) -> std::io::Result<Self> {
-        let shards = (0..shards.max(1)).map(|_| shard()).collect::<std::io::Result<_>>()?;
+    pub fn new(shards: u32, cold: &ColdConfig) -> std::io::Result<Self> {
+        let seats = cold.max_sessions as usize + TIME_QUESTIONS;
+        let shards = (0..shards.max(1)).map(|_| shard(seats)).collect::<std::io::Result<_>>()?;
         Ok(Self {
             shards,
+            cold_requests: (0..cold.readers).map(|_| bounded(seats)).collect(),
             letters: bounded(LETTERS),
             room: bounded(1),
             commands: bounded(COMMANDS),
@@ -82,12 +92,18 @@ impl Wiring {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
-fn shard() -> std::io::Result<ShardWiring> {
+fn shard(seats: usize) -> std::io::Result<ShardWiring> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let bell = Arc::new(Bell::new(AtomicBool::new(false)));
     let (sender, inbox) = bounded(memory::SHARD_INBOX_CHUNKS as usize);
-    Ok(ShardWiring { poll, inbox, bell: bell.clone(), sender: ShardInbox::new(sender, bell, waker) })
+    Ok(ShardWiring {
+        poll,
+        inbox,
+        bell: bell.clone(),
+        sender: ShardInbox::new(sender, bell, waker),
+        cold_answers: bounded(seats),
+    })
 }
 
 /// A channel that is only ever closed: everybody who waits on the receiver sees that at once.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rdkafka::config::RDKafkaLogLevel;
 
-use crate::config::memory::MESSAGE_MAX_BYTES;
+use crate::config::memory::{COLD_QUEUE_BYTES, MESSAGE_MAX_BYTES};
 use crate::config::{AddressFamily, Assignment, KafkaConfig, SaslMechanism, SecurityConfig, SecurityProtocol};
 
 /// What a client is for. It decides the client id that brokers log, and everything beyond security and timeouts.
@@ -21,6 +21,8 @@ pub enum Purpose {
     Probe,
     /// The lag thread's own client, so that a stuck one does not hide that it is stuck.
     Lag,
+    /// A cold reader: reads by offset, belongs to no group, commits nothing.
+    Cold,
     /// The idempotent producer of dead letters.
     DeadLetters,
     /// A producer of events (demo, tools).
@@ -33,6 +35,7 @@ impl Purpose {
             Self::Stream { .. } => "stream",
             Self::Probe => "probe",
             Self::Lag => "lag",
+            Self::Cold => "cold",
             Self::DeadLetters => "dlq",
             Self::Producer => "producer",
         }
@@ -61,6 +64,7 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
         Purpose::Probe | Purpose::Lag => {
             config.set("allow.auto.create.topics", "false").set("isolation.level", "read_committed");
         }
+        Purpose::Cold => cold(&mut config, kafka),
         Purpose::DeadLetters => {
             config
                 .set("acks", "all")
@@ -105,6 +109,30 @@ fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u
             .set("session.timeout.ms", session.to_string())
             .set("heartbeat.interval.ms", (session / 10).clamp(100, 3000).to_string());
     }
+}
+
+/// Small budgets: what waits in a cold reader is for one quantum and the next.
+fn cold(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
+    config
+        // librdkafka assigns nothing without a name; nothing joins or commits under it.
+        .set("group.id", &kafka.group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", (COLD_QUEUE_BYTES / 1024).to_string())
+        .set("queued.min.messages", "4000")
+        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("fetch.message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("fetch.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());
 }
 
 fn security(config: &mut rdkafka::ClientConfig, security: &SecurityConfig) {

@@ -71,6 +71,23 @@ pub fn at_time<C: ClientContext>(
     Ok(answer.into_iter().filter_map(|(partition, offset)| Some((partition, offset.ok().flatten()?))).collect())
 }
 
+/// The same, when every leader answered; absent means then that no record is that late.
+pub fn at_time_of_all<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partitions: &[PartitionId],
+    timestamp_ms: i64,
+    limit: Duration,
+) -> Result<BTreeMap<PartitionId, Offset>, AskError> {
+    let answers = list_offsets(client, topic, partitions, &[OffsetAt::Timestamp(timestamp_ms)], limit)?;
+    let mut found = BTreeMap::new();
+    for (partition, offset) in answers.into_iter().next().unwrap_or_default() {
+        let offset = offset.map_err(|code| AskError::Refused { request: "ListOffsets", code })?;
+        found.extend(offset.map(|offset| (partition, offset)));
+    }
+    Ok(found)
+}
+
 /// A commit as Kafka keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Committed {

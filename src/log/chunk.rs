@@ -102,6 +102,12 @@ impl Chunk {
         entries.iter().filter(|entry| entry.outcome == Outcome::Delivered).count() as u64
     }
 
+    /// Records that clients get among those with a flag.
+    pub fn delivered_of(&self, kept: &[bool]) -> u64 {
+        let kept = self.entries.iter().zip(kept).filter(|(_, kept)| **kept);
+        kept.filter(|(entry, _)| entry.outcome == Outcome::Delivered).count() as u64
+    }
+
     /// Every record in it is delivered, so that all forms carry the same news.
     pub fn is_plain(&self) -> bool {
         self.lost.is_none() && self.delivered as usize == self.entries.len()

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
+pub use super::replay_stats::{ReplayStats, ReplayTier};
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -631,6 +632,9 @@ pub struct Stats {
     pub connections_open: Gauge,
     /// Live bytes of chunks and their forms, struct overhead included, in the whole process.
     pub chunk_bytes: Arc<Gauge>,
+    /// The same of chunks that were read from below the log: they never push the log out.
+    pub cold_bytes: Arc<Gauge>,
+    pub replay: ReplayStats,
     /// Producer clock to our reading, sampled once per chunk; clocks differ between hosts, so it is an estimate.
     pub e2e_latency_ms: OnceLock<Histogram>,
     /// Samples of the former that were negative or over an hour.

@@ -5,3 +5,9 @@
 //! log again (`broadcast::session`).
 
 pub mod span;
+pub mod ask;
+pub mod seats;
+pub mod cache;
+pub mod rebuild;
+pub mod kafka;
+pub mod reader;

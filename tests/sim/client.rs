@@ -16,6 +16,14 @@ pub(crate) struct Place {
     pub next: u64,
     /// The last offset that it was sent since the last accepted resume.
     pub last_sent: Option<u64>,
+    /// It asked for all that there is, so what retention takes meanwhile is nobody's loss.
+    pub all: bool,
+}
+
+impl Place {
+    pub(crate) fn at(next: u64) -> Self {
+        Self { next, last_sent: None, all: false }
+    }
 }
 
 #[derive(Clone, Default, Debug)]
@@ -25,6 +33,11 @@ pub(crate) struct Counts {
     pub dead_letters: u64,
     pub truncated: u64,
     pub futures: u64,
+    pub retention_gaps: u64,
+    pub progress: u64,
+    pub applied: u64,
+    pub waiting: u64,
+    pub falling_behind: u64,
 }
 
 #[derive(Debug)]
@@ -40,16 +53,26 @@ pub(crate) struct Client {
     pub completes: u64,
     pub lives: Vec<u64>,
     pub answered: Vec<u64>,
+    answered_of: std::collections::BTreeSet<u32>,
     pub hello: bool,
     /// Some partition could not be had when it was asked for.
     pub unavailable: bool,
     pub closed: Option<u16>,
     pub bye: Option<BTreeMap<u32, u64>>,
+    /// What is older than the log can be had, so that falling off it is no loss.
+    cold: bool,
+    falling_behind: bool,
+    /// Its filter, and those that it asked for and that have not been applied yet.
+    follows: Option<u64>,
+    pub wishes: std::collections::VecDeque<crate::said::Wish>,
+    paused: bool,
+    /// Number of the connection, to tell conversations apart; `None`: nothing is printed.
+    pub trace: Option<u64>,
     pub counts: Counts,
 }
 
 impl Client {
-    pub(crate) fn new(protocol: Protocol, aware: bool, places: BTreeMap<u32, Place>) -> Self {
+    pub(crate) fn new(protocol: Protocol, aware: bool, cold: bool, places: BTreeMap<u32, Place>) -> Self {
         Self {
             protocol,
             aware,
@@ -61,10 +84,17 @@ impl Client {
             completes: 0,
             lives: Vec::new(),
             answered: Vec::new(),
+            answered_of: Default::default(),
             hello: false,
             unavailable: false,
             closed: None,
             bye: None,
+            cold,
+            falling_behind: false,
+            follows: None,
+            wishes: Default::default(),
+            paused: false,
+            trace: None,
             counts: Counts::default(),
         }
     }
@@ -80,6 +110,15 @@ impl Client {
                 9 | 10 => assert!(self.pending_cursor.is_none(), "a value follows its cursor at once"),
                 other => panic!("opcode {other}"),
             }
+        }
+    }
+
+    /// Prints what is said, when a failure is looked into.
+    #[allow(clippy::print_stderr, reason = "asked for by a variable")]
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
+        if let Some(connection) = self.trace {
+            let text = what();
+            eprintln!("[{connection}] {}", text.get(..400).unwrap_or(&text));
         }
     }
 
@@ -111,6 +150,10 @@ impl Client {
         let text: Value = serde_json::from_slice(payload).expect("valid JSON");
         let kind = text["type"].as_str().expect("a type").to_owned();
         assert!(self.pending_cursor.is_none(), "a value follows its cursor at once");
+        self.note(|| match kind.as_str() {
+            "batch" => format!("batch {} {}..{}", text["partition"], text["from"], text["next"]),
+            _ => text.to_string(),
+        });
         match self.protocol {
             Protocol::V1 => self.v1(&kind, &text, produced),
             Protocol::Json => self.json(&kind, &text, produced),
@@ -129,7 +172,9 @@ impl Client {
                 assert!(self.aware, "only for who sent stream");
                 self.future(partition(text), number(text, "requested"), number(text, "newest"), produced);
             }
-            "cursor_stale" => self.truncated(partition(text), number(text, "requested"), number(text, "oldest")),
+            "cursor_stale" => {
+                self.truncated(partition(text), number(text, "requested"), number(text, "oldest"), produced);
+            }
             "replay_complete" => {
                 self.completes += 1;
                 assert!(self.completes <= self.resumes_sent, "one replay_complete per resume");
@@ -160,15 +205,19 @@ impl Client {
             "gap" => self.gap(partition(text), number(text, "first"), number(text, "last"), label(text), produced),
             "dead_lettered" => self.dead_letter(partition(text), number(text, "offset"), produced),
             "answers" => {
-                self.answered(number(text, "resume"));
-                for answer in text["answers"].as_array().expect("answers") {
+                let answers = text["answers"].as_array().expect("answers");
+                let given = answers.iter().map(|answer| (partition(answer), answer["answer"] == "unavailable"));
+                self.answered(number(text, "resume"), given);
+                for answer in answers {
                     let number = |key| number(answer, key);
                     if self.has_asked_again(partition(answer)) {
                         continue;
                     }
                     match answer["answer"].as_str().expect("an answer") {
                         "resumed" => self.resumed(partition(answer), number("from")),
-                        "truncated" => self.truncated(partition(answer), number("requested"), number("oldest")),
+                        "truncated" => {
+                            self.truncated(partition(answer), number("requested"), number("oldest"), produced)
+                        }
                         "future" => self.future(partition(answer), number("requested"), number("newest"), produced),
                         "unavailable" => self.unavailable = true,
                         other => panic!("answer {other}"),
@@ -176,16 +225,11 @@ impl Client {
                 }
             }
             "live" => self.live(number(text, "resume")),
-            "bye" => {
-                let cursor = text["cursor"].as_object().expect("a cursor").iter();
-                let entries = cursor.map(|(partition, offset)| {
-                    (
-                        partition.parse().expect("partition"),
-                        offset.as_str().and_then(|o| o.parse().ok()).expect("offset"),
-                    )
-                });
-                self.bye = Some(entries.collect());
-            }
+            "waiting" => self.counts.waiting += 1,
+            "falling_behind" => self.falls_behind(),
+            "progress" => self.progress(&cursor_of(text), produced),
+            "applied" => self.applied(text["what"].as_str().expect("what"), &cursor_of(text), produced),
+            "bye" => self.bye = Some(cursor_of(text)),
             other => panic!("json does not know {other}"),
         }
     }
@@ -195,7 +239,12 @@ impl Client {
             let (partition, offset) = self.pending_cursor.take().expect("a value follows a cursor");
             return self.record(partition, offset, Some(payload), produced);
         }
-        match v2::ServerFrame::decode(payload).expect("protobuf").frame.expect("a frame") {
+        let frame = v2::ServerFrame::decode(payload).expect("protobuf").frame.expect("a frame");
+        self.note(|| match &frame {
+            Frame::Batch(batch) => format!("batch {} {}..{}", batch.partition, batch.from, batch.next),
+            other => format!("{other:?}"),
+        });
+        match frame {
             Frame::Hello(hello) => {
                 assert!(!std::mem::replace(&mut self.hello, true), "one hello");
                 for entry in hello.partitions {
@@ -213,7 +262,9 @@ impl Client {
             Frame::Gap(gap) => self.gap(gap.partition, gap.first, gap.last, &gap.reason, produced),
             Frame::DeadLettered(letter) => self.dead_letter(letter.partition, letter.offset, produced),
             Frame::Answers(answers) => {
-                self.answered(answers.resume);
+                let unavailable = |answer: &v2::Answer| matches!(answer.answer, Some(Answer::Unavailable(_)));
+                let given = answers.answers.iter().map(|answer| (answer.partition, unavailable(answer)));
+                self.answered(answers.resume, given);
                 for answer in answers.answers {
                     let partition = answer.partition;
                     if self.has_asked_again(partition) {
@@ -222,7 +273,7 @@ impl Client {
                     match answer.answer.expect("an answer") {
                         Answer::Resumed(resumed) => self.resumed(partition, resumed.from),
                         Answer::Truncated(truncated) => {
-                            self.truncated(partition, truncated.requested, truncated.oldest);
+                            self.truncated(partition, truncated.requested, truncated.oldest, produced);
                         }
                         Answer::Unavailable(_) => self.unavailable = true,
                         Answer::Future(future) => self.future(partition, future.requested, future.newest, produced),
@@ -231,34 +282,46 @@ impl Client {
                 }
             }
             Frame::Live(live) => self.live(live.resume),
-            Frame::Bye(bye) => {
-                self.bye = Some(bye.cursor.iter().map(|entry| (entry.partition, entry.offset)).collect());
-            }
+            Frame::Bye(bye) => self.bye = Some(entries(&bye.cursor)),
+            Frame::Waiting(_) => self.counts.waiting += 1,
+            Frame::FallingBehind(_) => self.falls_behind(),
+            Frame::Progress(progress) => self.progress(&entries(&progress.cursor), produced),
+            Frame::Applied(applied) => self.applied(&applied.what, &entries(&applied.cursor), produced),
             other => panic!("{other:?}"),
         }
     }
 
     /// Nothing between the records, nor before the first or after the last, may be something that was produced.
     fn batch(&mut self, partition: u32, from: u64, next: u64, offsets: &[u64], produced: &[Partition]) {
+        assert!(!self.paused, "a paused client gets nothing");
+        let (silent, follows) = (self.is_silent(), self.follows);
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
         assert!(place.last_sent.is_none_or(|last| from > last), "coverage goes back");
-        assert_skippable(&produced[partition as usize], place.next, from, false, partition);
+        assert_skippable(&produced[partition as usize], place, from, silent, follows, partition);
         for offset in offsets {
             assert!((from..next).contains(offset), "{offset} is not in {from}..{next}");
             self.record(partition, *offset, None, produced);
         }
         let place = self.places.get_mut(&partition).expect("just used");
-        assert_skippable(&produced[partition as usize], place.next, next, false, partition);
+        assert_skippable(&produced[partition as usize], place, next, silent, follows, partition);
         place.next = place.next.max(next);
     }
 
     fn record(&mut self, partition: u32, offset: u64, value: Option<&[u8]>, produced: &[Partition]) {
         let log = &produced[partition as usize];
-        let silent = self.protocol == Protocol::V1 && !self.aware;
+        let (silent, follows) = (self.is_silent(), self.follows);
+        if let Some(run) = follows {
+            assert_eq!(
+                log.runs.get(&offset),
+                Some(&run),
+                "partition {partition}: {offset} is not of the run asked for"
+            );
+        }
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
         assert!(place.last_sent.is_none_or(|last| offset > last), "partition {partition}: {offset} goes back");
         assert!(offset >= place.next, "partition {partition}: {offset} again, next is {}", place.next);
-        assert_skippable(log, place.next, offset, silent, partition);
+        assert_skippable(log, place, offset, silent, follows, partition);
+        place.all = false;
         match (log.items.get(&offset), value) {
             (Some(Item::Good(expected)), Some(value)) => assert_eq!(expected, value, "every byte"),
             (Some(Item::Good(_)), None) => {}
@@ -272,15 +335,21 @@ impl Client {
     fn gap(&mut self, partition: u32, first: u64, last: u64, reason: &str, produced: &[Partition]) {
         assert!(first <= last, "a gap has a length");
         self.counts.gaps += 1;
-        let silent = self.protocol == Protocol::V1 && !self.aware;
+        let (silent, follows) = (self.is_silent(), self.follows);
+        let may_fall = !self.cold || self.falling_behind || self.protocol == Protocol::V1;
         let log = &produced[partition as usize];
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
         assert!(first >= place.next, "partition {partition}: a gap from {first}, but {} was next", place.next);
-        assert_skippable(log, place.next, first, silent, partition);
+        assert_skippable(log, place, first, silent, follows, partition);
+        place.all = false;
         match reason {
             "null" => assert_eq!(log.items.get(&first), Some(&Item::Null)),
             "dead_lettered" => assert!(matches!(log.items.get(&first), Some(Item::Poison(_)))),
-            "slow_client" => {}
+            "slow_client" => assert!(may_fall, "what Kafka has is no loss"),
+            "retention" => {
+                assert!(last < log.low, "partition {partition}: {last} is still there, {} is the oldest", log.low);
+                self.counts.retention_gaps += 1;
+            }
             other => panic!("gap reason {other}"),
         }
         place.next = last + 1;
@@ -291,20 +360,34 @@ impl Client {
         self.counts.dead_letters += 1;
         let log = &produced[partition as usize];
         assert!(matches!(log.items.get(&offset), Some(Item::Poison(_))), "only poison is dead-lettered");
+        let follows = self.follows;
+        assert_eq!(follows, None, "nobody knows whose a dead letter is");
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
         assert!(offset >= place.next, "a dead letter comes once");
-        assert_skippable(log, place.next, offset, false, partition);
+        assert_skippable(log, place, offset, false, follows, partition);
         place.next = offset + 1;
         place.last_sent = Some(offset);
     }
 
     fn begin_at(&mut self, partition: u32, position: u64) {
-        self.places.entry(partition).or_insert(Place { next: position, last_sent: None });
+        self.places.entry(partition).or_insert(Place::at(position));
     }
 
-    fn answered(&mut self, resume: u64) {
-        assert!(!self.answered.contains(&resume), "one answer per resume");
-        self.answered.push(resume);
+    /// One answer per resume and partition; after it, only that what was promised cannot be had now.
+    fn answered(&mut self, resume: u64, answers: impl Iterator<Item = (u32, bool)>) {
+        assert!(self.answered.last().is_none_or(|last| *last <= resume), "answers come in order");
+        if self.answered.last() != Some(&resume) {
+            self.answered.push(resume);
+            self.answered_of.clear();
+        }
+        for (partition, unavailable) in answers {
+            assert!(self.answered_of.insert(partition) || unavailable, "one answer per resume and partition");
+        }
+    }
+
+    /// What every resume ends: a pause, and being told gaps.
+    pub(crate) fn resumes(&mut self) {
+        (self.paused, self.falling_behind) = (false, false);
     }
 
     /// An answer to a resume that another overtook: it is no longer about where this partition stands, if that other
@@ -319,9 +402,11 @@ impl Client {
         assert_eq!(from, place.next, "partition {partition} resumes where the cursor ended");
     }
 
-    fn truncated(&mut self, partition: u32, requested: u64, oldest: u64) {
+    fn truncated(&mut self, partition: u32, requested: u64, oldest: u64, produced: &[Partition]) {
         self.counts.truncated += 1;
         assert!(requested + 1 < oldest, "{requested} and {oldest} are contiguous");
+        let low = produced[partition as usize].low;
+        assert!(!self.cold || oldest <= low, "partition {partition}: {oldest}, but Kafka begins at {low}");
         self.places.get_mut(&partition).expect("asked for").next = oldest;
     }
 
@@ -330,6 +415,51 @@ impl Client {
         assert!(newest <= requested, "what exists is not the future");
         assert!(newest <= produced[partition as usize].end, "Kafka does not end beyond its end");
         self.places.get_mut(&partition).expect("asked for").next = newest;
+    }
+
+    /// The run that it is shown, if not everything.
+    pub(crate) fn follows(&self) -> Option<u64> {
+        self.follows
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    fn is_silent(&self) -> bool {
+        self.protocol == Protocol::V1 && !self.aware
+    }
+
+    fn falls_behind(&mut self) {
+        assert!(self.cold && !std::mem::replace(&mut self.falling_behind, true), "told once");
+        self.counts.falling_behind += 1;
+    }
+
+    /// Everything up to this cursor was sent, or withheld by the filter.
+    fn advance(&mut self, cursor: &BTreeMap<u32, u64>, produced: &[Partition]) {
+        let (silent, follows) = (self.is_silent(), self.follows);
+        for (partition, offset) in cursor {
+            let place = self.places.get_mut(partition).expect("a partition that was announced");
+            assert_skippable(&produced[*partition as usize], place, offset + 1, silent, follows, *partition);
+            place.next = place.next.max(offset + 1);
+        }
+    }
+
+    fn progress(&mut self, cursor: &BTreeMap<u32, u64>, produced: &[Partition]) {
+        self.counts.progress += 1;
+        self.advance(cursor, produced);
+    }
+
+    fn applied(&mut self, what: &str, cursor: &BTreeMap<u32, u64>, produced: &[Partition]) {
+        use crate::said::Wish;
+        self.counts.applied += 1;
+        self.advance(cursor, produced);
+        match (what, self.wishes.pop_front()) {
+            ("subscribe", Some(Wish::Follow(run))) => self.follows = run,
+            ("pause", Some(Wish::Pause)) => self.paused = true,
+            ("continue", Some(Wish::Continue)) => self.paused = false,
+            (what, _) => panic!("{what} was not asked for"),
+        }
     }
 
     fn live(&mut self, resume: u64) {
@@ -350,10 +480,27 @@ fn label(text: &Value) -> &str {
     text["reason"].as_str().expect("a reason")
 }
 
-/// Nothing in `[from, to)` that this client should have been told of. `silent`: dead letters and nulls are not told.
-fn assert_skippable(log: &Partition, from: u64, to: u64, silent: bool, partition: u32) {
+fn cursor_of(text: &Value) -> BTreeMap<u32, u64> {
+    let cursor = text["cursor"].as_object().expect("a cursor").iter();
+    let entries = cursor.map(|(partition, offset)| {
+        (partition.parse().expect("partition"), offset.as_str().and_then(|o| o.parse().ok()).expect("offset"))
+    });
+    entries.collect()
+}
+
+fn entries(cursor: &[v2::CursorEntry]) -> BTreeMap<u32, u64> {
+    cursor.iter().map(|entry| (entry.partition, entry.offset)).collect()
+}
+
+/// Nothing between where a client stands and `to` that it should have been told of. `silent`: dead letters and nulls
+/// are not told. `follows`: nothing but this run is.
+fn assert_skippable(log: &Partition, place: &Place, to: u64, silent: bool, follows: Option<u64>, partition: u32) {
+    let from = if place.all { place.next.max(log.low) } else { place.next };
     for (offset, item) in log.items.range(from..to.max(from)) {
-        let told = matches!(item, Item::Good(_)) || !silent;
+        let told = match follows {
+            Some(run) => log.runs.get(offset) == Some(&run),
+            None => matches!(item, Item::Good(_)) || !silent,
+        };
         assert!(!told, "partition {partition}: {offset} was passed over silently ({from}..{to})");
     }
 }

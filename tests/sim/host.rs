@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dashstream::broadcast::runs::RunIndex;
 use dashstream::broadcast::session::{Topology, Watermarks};
 use dashstream::log::{ChunkBuilder, Ring};
 use dashstream::observe::stats::{Gauge, ShardStats};
@@ -19,6 +20,7 @@ pub(crate) struct Host {
     pub ring: Ring,
     pub topology: Topology,
     pub watermarks: Watermarks,
+    pub runs: RunIndex,
     pub stats: ShardStats,
 }
 
@@ -40,6 +42,7 @@ pub(crate) fn host(starts: &[u64], chunk_bytes: u32) -> Host {
         ring: Ring::default(),
         topology,
         watermarks: Watermarks::default(),
+        runs: RunIndex::new(10),
         stats: ShardStats::default(),
     }
 }

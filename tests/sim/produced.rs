@@ -14,8 +14,12 @@ pub(crate) enum Item {
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Partition {
     pub items: BTreeMap<u64, Item>,
+    /// Which run each good record is of.
+    pub runs: BTreeMap<u64, u64>,
     /// One more than the last offset, holes at the end included.
     pub end: u64,
+    /// Retention took everything below.
+    pub low: u64,
 }
 
 /// xorshift64*: a simulation needs repeatable dice and nothing more.
@@ -38,14 +42,17 @@ impl Dice {
     }
 }
 
+/// Runs that records are of.
+pub(crate) const RUNS: u64 = 3;
+
 /// A framed protobuf event, written by hand: header {message_id, thread_id, sequence}, node id as padding.
-pub(crate) fn good_value(partition: u32, offset: u64, dice: &mut Dice) -> Vec<u8> {
+pub(crate) fn good_value(partition: u32, offset: u64, run: u64, dice: &mut Dice) -> Vec<u8> {
     let mut id = vec![0u8; 16];
     id[..4].copy_from_slice(&partition.to_be_bytes());
     id[8..].copy_from_slice(&offset.to_be_bytes());
     let mut header = Vec::new();
     bytes_field(&mut header, 1, &id);
-    bytes_field(&mut header, 4, format!("run-{}", dice.below(3)).as_bytes());
+    bytes_field(&mut header, 4, format!("run-{run}").as_bytes());
     header.push(5 << 3);
     varint(&mut header, offset + 1);
     let mut event = Vec::new();

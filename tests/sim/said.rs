@@ -38,3 +38,36 @@ pub(crate) fn said(client: &Client, stream: &str, cursor: &BTreeMap<u32, u64>) -
     };
     protocol::read(client.protocol, text, &message, LIMITS)
 }
+
+/// What else a client of v2 or json may say.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// Only this run; `None`: everything.
+    Follow(Option<u64>),
+    Pause,
+    Continue,
+}
+
+pub(crate) fn wish(protocol: Protocol, wish: &Wish) -> protocol::Said {
+    let threads = |run: &Option<u64>| -> Vec<String> { run.iter().map(|run| format!("run-{run}")).collect() };
+    match protocol {
+        Protocol::V1 => unreachable!("v1 has no words for it"),
+        Protocol::Json => {
+            let text = match wish {
+                Wish::Follow(run) => serde_json::json!({"type": "subscribe", "threads": threads(run)}),
+                Wish::Pause => serde_json::json!({"type": "pause"}),
+                Wish::Continue => serde_json::json!({"type": "continue"}),
+            };
+            protocol::read(protocol, true, text.to_string().as_bytes(), LIMITS)
+        }
+        Protocol::V2 => {
+            use v2::client_frame::Frame;
+            let frame = match wish {
+                Wish::Follow(run) => Frame::Subscribe(v2::Subscribe { threads: threads(run), ..Default::default() }),
+                Wish::Pause => Frame::Pause(v2::Pause {}),
+                Wish::Continue => Frame::Continue(v2::Continue {}),
+            };
+            protocol::read(protocol, false, &v2::ClientFrame { frame: Some(frame) }.encode_to_vec(), LIMITS)
+        }
+    }
+}

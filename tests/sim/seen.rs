@@ -13,6 +13,9 @@ pub(crate) struct Seen {
     pub byes: u64,
     pub restarts: u64,
     pub turned_away: u64,
+    pub cold_asked: u64,
+    pub cold_joined: u64,
+    pub unparked: u64,
 }
 
 impl Seen {
@@ -22,6 +25,11 @@ impl Seen {
         self.counts.dead_letters += counts.dead_letters;
         self.counts.truncated += counts.truncated;
         self.counts.futures += counts.futures;
+        self.counts.retention_gaps += counts.retention_gaps;
+        self.counts.progress += counts.progress;
+        self.counts.applied += counts.applied;
+        self.counts.waiting += counts.waiting;
+        self.counts.falling_behind += counts.falling_behind;
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -33,6 +41,9 @@ impl Seen {
         self.byes += other.byes;
         self.restarts += other.restarts;
         self.turned_away += other.turned_away;
+        self.cold_asked += other.cold_asked;
+        self.cold_joined += other.cold_joined;
+        self.unparked += other.unparked;
     }
 
     pub(crate) fn assert_rich(&self) {
@@ -49,6 +60,14 @@ impl Seen {
             ("byes", self.byes),
             ("restarts", self.restarts),
             ("turned away", self.turned_away),
+            ("gaps by retention", self.counts.retention_gaps),
+            ("progress", self.counts.progress),
+            ("filters, pauses and continues", self.counts.applied),
+            ("waiting", self.counts.waiting),
+            ("falling behind", self.counts.falling_behind),
+            ("questions to the tiers", self.cold_asked),
+            ("joins", self.cold_joined),
+            ("chunks that concern a parked client", self.unparked),
         ] {
             assert!(count > 50, "the dice tried too little: {what} {count}");
         }

@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 
 use dashstream::broadcast::decoder::Decoder;
 use dashstream::broadcast::encoder;
-use dashstream::broadcast::session::{self, Session, SessionSettings, Step, Watermarks};
+use dashstream::broadcast::session::{self, Session, SessionSettings, Slow, Step, Watermarks};
 use dashstream::observe::stats::Protocol;
 use dashstream::partition::Verdict;
 use dashstream::partition::core::Record;
+use dashstream::replay::ask::Wish as Ask;
 use dashstream::wire::inflate::Inflater;
 use dashstream::words::{CloseReason, Offset, PartitionId};
 
 use crate::client::{Client, Place};
 use crate::host::{Host, PAYLOAD_MAX, host};
-use crate::produced::{Dice, Item, Partition, good_value};
-use crate::said::said;
+use crate::produced::{Dice, Item, Partition, RUNS, good_value};
+use crate::said::{self, Wish, said};
 use crate::seen::Seen;
+use crate::tiers::{self, Pending};
+
+/// Sessions of a host that may replay from below the log at a time.
+const SEATS: usize = 2;
 
 struct Connected {
+    id: u64,
+    /// It may replay from below the log.
+    seated: bool,
     client: Client,
     session: Session,
     host: usize,
@@ -35,40 +43,60 @@ pub(crate) struct World {
     settings: SessionSettings,
     decoder: Decoder,
     inflater: Inflater,
+    pending: Vec<Pending>,
+    last_id: u64,
+    trace: bool,
     now_ms: u64,
     pub seen: Seen,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut dice = Dice::new(seed);
         let partitions = 1 + dice.below(4) as usize;
+        let cold = dice.chance(67);
         let hosts = (0..2).map(|_| host(&vec![0; partitions], 300 + dice.below(4_000) as u32)).collect();
+        let settings = SessionSettings {
+            group: false,
+            slow: if dice.chance(80) { Slow::CatchUp } else { Slow::Gap },
+            cold,
+            search_age_ms: 1_000,
+            search_max_bytes: 1 << 20,
+            message_max_bytes: 1 << 20,
+            resume_partitions_max: 1024,
+            stall_timeout_ms: 60_000,
+            idle_timeout_ms: 60_000,
+            ping_interval_ms: 20_000,
+            judge_timeout_ms: 50,
+        };
         Self {
             dice,
             produced: vec![Partition::default(); partitions],
             hosts,
             connected: Vec::new(),
-            settings: SessionSettings {
-                group: false,
-                close_slow: false,
-                message_max_bytes: 1 << 20,
-                resume_partitions_max: 1024,
-                stall_timeout_ms: 60_000,
-                idle_timeout_ms: 60_000,
-                ping_interval_ms: 20_000,
-                judge_timeout_ms: 50,
-            },
+            settings,
             decoder: Decoder::new(PAYLOAD_MAX),
             inflater: Inflater::new(PAYLOAD_MAX),
+            pending: Vec::new(),
+            last_id: 0,
+            trace,
             now_ms: 1,
             seen: Seen::default(),
         }
     }
 
     pub(crate) fn step(&mut self) {
-        self.now_ms += self.dice.below(3);
-        match self.dice.below(100) {
+        self.now_ms += if self.dice.below(1_000) == 0 { 6_000 } else { self.dice.below(3) };
+        match self.dice.below(115) {
+            100..=108 => self.answer_cold(),
+            109 => self.let_cold_go(),
+            110..=112 => self.say_something_else(),
+            113 => self.retain(),
+            114 => {
+                if let Some(who) = self.anybody() {
+                    self.by_the_clock(who);
+                }
+            }
             0..=29 => self.produce(),
             30..=49 => {
                 let (host, partition) = (self.dice.below(2), self.dice.below(self.produced.len() as u64));
@@ -121,13 +149,26 @@ impl World {
         for who in 0..self.connected.len() {
             self.connected[who].stalled = false;
             self.serve(who, u64::MAX);
+            if self.connected[who].client.is_paused() {
+                self.say(who, Wish::Continue);
+            }
         }
-        self.turn_away();
+        // A tier that was away is back: who was turned away for it comes again.
+        for _ in 0..50 {
+            self.turn_away();
+            self.now_ms += 1;
+            self.publish_watermarks();
+            self.settle_cold();
+            if self.connected.iter().all(|connected| connected.client.closed.is_none()) {
+                break;
+            }
+        }
         for who in 0..self.connected.len() {
             self.connected[who].session.begin();
             self.now_ms += 1;
             self.publish_watermarks();
             self.serve(who, u64::MAX);
+            self.settle_cold();
             if self.connected[who].client.unavailable {
                 // What could not be had then is asked for again.
                 self.resume(who, false);
@@ -136,6 +177,7 @@ impl World {
                 self.now_ms += 1;
                 self.publish_watermarks();
                 self.serve(who, u64::MAX);
+                self.settle_cold();
             }
             let client = &self.connected[who].client;
             client.assert_at_boundary();
@@ -143,13 +185,19 @@ impl World {
                 let next = client.places[&(partition as u32)].next;
                 let left: Vec<_> = log.items.range(next..).collect();
                 let silent = client.protocol == Protocol::V1 && !client.aware;
-                let told = left.iter().filter(|(_, item)| matches!(item, Item::Good(_)) || !silent).count();
+                let follows = client.follows();
+                let told = |(offset, item): &&(&u64, &Item)| match follows {
+                    Some(run) => log.runs.get(offset) == Some(&run),
+                    None => matches!(item, Item::Good(_)) || !silent,
+                };
+                let told = left.iter().filter(told).count();
                 assert_eq!(
                     told, 0,
                     "partition {partition}: stands at {next} of {}: {:?}, closed {:?}",
                     log.end, client.protocol, client.closed
                 );
-                assert!(client.protocol == Protocol::V1 || next >= log.end, "holes at the end are covered too");
+                let covered = client.protocol == Protocol::V1 || follows.is_some() || next >= log.end;
+                assert!(covered, "holes at the end are covered too");
             }
             if client.protocol == Protocol::V1 {
                 assert_eq!(client.completes, client.resumes_sent, "one end per resume");
@@ -177,7 +225,11 @@ impl World {
                 4..=5 => Some(Item::Poison(Vec::new())),
                 6..=8 => Some(Item::Null),
                 9..=14 => None,
-                _ => Some(Item::Good(good_value(partition as u32, offset, &mut self.dice))),
+                _ => {
+                    let run = self.dice.below(RUNS);
+                    self.produced[partition].runs.insert(offset, run);
+                    Some(Item::Good(good_value(partition as u32, offset, run, &mut self.dice)))
+                }
             };
             let log = &mut self.produced[partition];
             if let Some(item) = item {
@@ -194,6 +246,7 @@ impl World {
         if ring.bounds(PartitionId(partition as u32)).is_none() {
             return;
         }
+        let before = ring.head();
         let core = &mut cores[partition];
         let mut taken = 0;
         for (offset, item) in log.items.range(core.next().0..) {
@@ -222,6 +275,124 @@ impl World {
         if let (Some(chunk), _) = core.finish(self.now_ms) {
             assert!(ring.append(chunk));
         }
+        // What a shard's subscriptions do.
+        for sequence in before..ring.head() {
+            let Some(chunk) = ring.chunk(sequence) else { continue };
+            for connected in self.connected.iter_mut().filter(|connected| connected.host == host) {
+                let session = &mut connected.session;
+                if session.is_parked() && session.filter().is_some_and(|filter| filter.may_match(chunk)) {
+                    self.seen.unparked += 1;
+                    session.unpark(sequence);
+                }
+            }
+        }
+    }
+
+    /// Retention takes what every host has read already.
+    fn retain(&mut self) {
+        let partition = self.dice.below(self.produced.len() as u64) as usize;
+        let read = self.hosts.iter().map(|host| host.cores[partition].next().0).min().unwrap_or(0);
+        let low = self.produced[partition].low;
+        if self.settings.cold && read > low {
+            self.produced[partition].low = low + self.dice.below((read - low).min(200)) + 1;
+        }
+    }
+
+    /// A reader answers one of those who ask.
+    fn answer_cold(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let pending = self.pending.swap_remove(self.dice.below(self.pending.len() as u64) as usize);
+        let Some(who) = self.connected.iter().position(|connected| connected.id == pending.who) else { return };
+        let host = self.connected[who].host;
+        let stream = self.hosts[host].topology.identity.clone();
+        let found = tiers::answer(&pending.wish, &self.produced, &stream, &mut self.dice);
+        self.connected[who].client.note(|| format!("tiers: {:?} {}", pending.wish, tiers::brief(&found)));
+        let mut connected = self.connected.swap_remove(who);
+        self.with_world(host, |world, _| connected.session.cold_answer(pending.ticket, found, world));
+        self.connected.push(connected);
+        let who = self.connected.len() - 1;
+        if !self.connected[who].stalled {
+            let appetite = 1 + self.dice.below(9_000);
+            self.serve(who, appetite);
+        }
+    }
+
+    /// Seats are free again, or a client whose socket is full lets go.
+    fn let_cold_go(&mut self) {
+        let Some(who) = self.anybody() else { return };
+        if self.connected[who].stalled {
+            self.connected[who].session.let_go();
+        } else if !self.connected[who].seated && self.seats_taken(self.connected[who].host) < SEATS {
+            self.connected[who].seated = self.connected[who].session.is_cold();
+            self.connected[who].session.cold_go();
+        }
+    }
+
+    fn seats_taken(&self, host: usize) -> usize {
+        self.connected.iter().filter(|connected| connected.host == host && connected.seated).count()
+    }
+
+    fn by_the_clock(&mut self, who: usize) {
+        let host = self.connected[who].host;
+        let mut connected = self.connected.swap_remove(who);
+        self.with_world(host, |world, _| {
+            connected.session.check_pace(world);
+            connected.session.progress_by_time(world)
+        });
+        self.connected.push(connected);
+    }
+
+    /// Everything below the log is read to its end.
+    fn settle_cold(&mut self) {
+        for _ in 0..100_000 {
+            self.now_ms += 1;
+            for who in 0..self.connected.len() {
+                self.connected[who].seated = true;
+                self.connected[who].session.begin();
+                self.connected[who].session.cold_go();
+                self.serve(who, u64::MAX);
+            }
+            if self.pending.is_empty() && self.connected.iter().all(|connected| !connected.session.is_cold()) {
+                return;
+            }
+            while !self.pending.is_empty() {
+                self.answer_cold();
+            }
+        }
+        let cold: Vec<_> = self.connected.iter().filter(|connected| connected.session.is_cold()).collect();
+        panic!("a replay from below the log does not end: {:?}", cold.first().map(|connected| &connected.session));
+    }
+
+    /// A filter, a pause, or the end of one.
+    fn say_something_else(&mut self) {
+        let Some(who) = self.anybody() else { return };
+        if self.connected[who].client.protocol == Protocol::V1 || self.connected[who].stalled {
+            return;
+        }
+        let wish = match self.dice.below(4) {
+            0 => Wish::Follow(None),
+            1 => Wish::Pause,
+            2 => Wish::Continue,
+            _ => Wish::Follow(Some(self.dice.below(RUNS))),
+        };
+        self.say(who, wish);
+    }
+
+    fn say(&mut self, who: usize, wish: Wish) {
+        let host = self.connected[who].host;
+        if self.connected[who].session.is_ending() {
+            return;
+        }
+        let said = said::wish(self.connected[who].client.protocol, &wish);
+        self.connected[who].client.note(|| format!("> {wish:?}"));
+        self.connected[who].client.wishes.push_back(wish);
+        let mut connected = self.connected.swap_remove(who);
+        self.with_world(host, |world, _| connected.session.hear(said, world));
+        self.connected.push(connected);
+        let last = self.connected.len() - 1;
+        self.connected.swap(who, last);
     }
 
     /// The log of a partition opens, as it does some time after the start of a host.
@@ -243,7 +414,9 @@ impl World {
     fn restart(&mut self) {
         let which = self.dice.below(2) as usize;
         let next: Vec<_> = self.hosts[which].cores.iter().map(|core| core.next().0).collect();
-        let starts: Vec<_> = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1)).collect();
+        let starts = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1));
+        let lows: Vec<_> = self.produced.iter().map(|log| log.low).collect();
+        let starts: Vec<_> = starts.zip(lows).map(|(start, low)| start.max(low)).collect();
         self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32);
         self.seen.restarts += 1;
         while let Some(who) = self.connected.iter().position(|connected| connected.host == which) {
@@ -265,20 +438,24 @@ impl World {
     fn arrive(&mut self, protocol: Protocol, host: usize, places: BTreeMap<u32, Place>, aware: bool) {
         let fresh = places.is_empty();
         let session = self.with_world(host, |world, _| Session::new(protocol, world));
-        let mut client = Client::new(protocol, aware, places);
+        let mut client =
+            Client::new(protocol, aware, self.settings.cold && self.settings.slow == Slow::CatchUp, places);
         if protocol == Protocol::V1 && fresh {
             // A v1 client is not told where it stands before its first cursor; what it must not miss begins here.
             for (partition, _, next) in self.hosts[host].ring.partitions() {
-                client.places.insert(partition.0, Place { next: next.0, last_sent: None });
+                client.places.insert(partition.0, Place::at(next.0));
             }
         }
         // A partition that opens later begins for everybody where its log begins.
         for (partition, start) in self.hosts[host].starts.iter().enumerate() {
             if self.hosts[host].ring.bounds(PartitionId(partition as u32)).is_none() {
-                client.places.entry(partition as u32).or_insert(Place { next: *start, last_sent: None });
+                client.places.entry(partition as u32).or_insert(Place::at(*start));
             }
         }
-        self.connected.push(Connected { client, session, host, appetite: 1_000, stalled: false });
+        self.last_id += 1;
+        let id = self.last_id;
+        client.trace = self.trace.then_some(id);
+        self.connected.push(Connected { id, seated: false, client, session, host, appetite: 1_000, stalled: false });
         let who = self.connected.len() - 1;
         if !fresh || aware {
             self.serve(who, u64::MAX);
@@ -310,6 +487,7 @@ impl World {
             // A cursor that is ahead of Kafka: the stream was longer once.
             place.next += if future { 100_000 } else { 0 };
             place.last_sent = None;
+            place.all &= !future;
         }
         if gone.client.protocol != Protocol::V1 {
             // No cursor can say "from 0": where it has nothing it takes what Hello offers.
@@ -341,7 +519,12 @@ impl World {
                 }
                 let told = cursor.get(partition).map_or(0, |last| last + 1);
                 let (low, high) = (told.min(place.next), told.max(place.next));
-                let differs = self.produced[*partition as usize].items.range(low..high).next().is_some();
+                let log = &self.produced[*partition as usize];
+                let concerns = |offset: &u64| match client.follows() {
+                    Some(run) => log.runs.get(offset) == Some(&run),
+                    None => !place.all || *offset >= log.low,
+                };
+                let differs = log.items.range(low..high).any(|(offset, _)| concerns(offset));
                 assert!(!differs, "partition {partition}: bye says {told}, the client has {}", place.next);
             }
         }
@@ -364,6 +547,7 @@ impl World {
         let host = *host;
         client.resumes_sent += 1;
         client.unavailable &= partial;
+        client.resumes();
         let mut cursor: BTreeMap<u32, u64> = BTreeMap::new();
         for (partition, place) in &mut client.places {
             let leave_out = partial && client.protocol != Protocol::V1 && !cursor.is_empty();
@@ -374,12 +558,17 @@ impl World {
                 // Not named: a v1 client gets all that there is.
                 let Host { ring, starts, .. } = &self.hosts[host];
                 let oldest = ring.bounds(PartitionId(*partition)).map(|(oldest, _)| oldest.0);
-                place.next = oldest.unwrap_or(starts[*partition as usize]);
+                if self.settings.cold && oldest.is_some() {
+                    (place.next, place.all) = (0, true);
+                } else {
+                    place.next = oldest.unwrap_or(starts[*partition as usize]);
+                }
             } else if leave_out {
                 continue;
             }
             place.last_sent = None;
         }
+        client.note(|| format!("> resume {cursor:?}, all of it: {}", !partial));
         let said = said(client, &self.hosts[host].topology.stream, &cursor);
         if cursor.is_empty() && client.protocol != Protocol::V1 {
             // No partition is named, so there is nothing to answer.
@@ -394,10 +583,12 @@ impl World {
     /// Kafka's own end.
     fn publish_watermarks(&mut self) {
         let bounds = self.produced.iter().enumerate();
-        let bounds: BTreeMap<_, _> =
-            bounds.map(|(partition, log)| (PartitionId(partition as u32), (Offset(0), Offset(log.end)))).collect();
+        let bounds: BTreeMap<_, _> = bounds
+            .map(|(partition, log)| (PartitionId(partition as u32), (Offset(log.low), Offset(log.end))))
+            .collect();
         for host in &mut self.hosts {
-            host.watermarks = Watermarks { asked_at_ms: self.now_ms, bounds: bounds.clone() };
+            host.watermarks =
+                Watermarks { asked_at_ms: self.now_ms, bounds: bounds.clone(), second_tier: BTreeMap::new() };
         }
     }
 
@@ -452,16 +643,36 @@ impl World {
         loop {
             let step = self.with_world(host, |world, decoder| connected.session.step(world, decoder));
             let ring = &self.hosts[host].ring;
+            if connected.seated && !connected.session.is_cold() {
+                connected.seated = false;
+                self.seen.cold_joined += 1;
+            }
             let Connected { client, session, appetite, .. } = &mut connected;
             let form = session.form();
             let room = |bytes: &[u8], appetite: u64| bytes.len().min(usize::try_from(appetite).unwrap_or(usize::MAX));
             let taken = match step {
                 Step::Idle | Step::Finished(_) => break,
+                Step::Ask(wish) => {
+                    connected.seated |= self.seats_taken(host) < SEATS;
+                    if connected.seated {
+                        self.last_id += 1;
+                        self.seen.cold_asked += 1;
+                        let partition = match &wish {
+                            Ask::Read { partition, .. } => Some(*partition),
+                            Ask::AtTime { .. } => None,
+                        };
+                        connected.session.cold_asked(self.last_id, partition);
+                        self.pending.push(Pending { who: connected.id, ticket: self.last_id, wish });
+                    } else {
+                        connected.session.cold_full();
+                    }
+                    continue;
+                }
                 Step::NeedsJson => {
                     if self.dice.chance(30) && *appetite < 1 << 40 {
                         break;
                     }
-                    encoder::render(ring.chunk(session.position()).expect("there"), &mut self.inflater);
+                    session.unrendered(ring, 1).for_each(|chunk| encoder::render(chunk, &mut self.inflater));
                     0
                 }
                 Step::Own => {
@@ -510,8 +721,17 @@ impl World {
     }
 
     fn with_world<T>(&mut self, host: usize, act: impl FnOnce(&session::World<'_>, &mut Decoder) -> T) -> T {
-        let Host { ring, topology, watermarks, stats, .. } = &self.hosts[host];
-        let world = session::World { ring, topology, watermarks, settings: &self.settings, stats, now_ms: self.now_ms };
+        let Host { ring, topology, watermarks, runs, stats, .. } = &self.hosts[host];
+        let world = session::World {
+            ring,
+            topology,
+            watermarks,
+            settings: &self.settings,
+            stats,
+            runs,
+            now_ms: self.now_ms,
+            wall_ms: 5,
+        };
         act(&world, &mut self.decoder)
     }
 }

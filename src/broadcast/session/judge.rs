@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::cold::Falls;
+use super::follow::Follow;
 use super::{Answered, Notice, Resume, Session, ThreadReplay, World};
-use crate::broadcast::protocol::{Start, TruncatedReason};
+use crate::broadcast::filter::Filter;
+use crate::broadcast::protocol::{RunStart, Start, TruncatedReason};
+use crate::broadcast::runs::Seen;
 use crate::log::Place;
 use crate::log::forms::last_before;
 use crate::observe::stats::{Protocol, ResumeMode};
+use crate::replay::ask::Wish;
 use crate::words::{CloseReason, Offset, PartitionId};
 
 /// When to come back with a cursor that cannot be judged now.
@@ -16,8 +21,10 @@ const RETRY_AFTER_MS: u64 = 2_000;
 /// what came first would pass over what lies between the cursor and there.
 pub(super) const HELD: Offset = Offset(u64::MAX);
 
-/// A resume whose answer needs a watermark that is asked of Kafka after the resume arrived, or a partition whose log
-/// is not open yet.
+pub(super) const UNAVAILABLE: Answered = Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS };
+
+/// A resume whose answer needs something that was asked of Kafka after the resume arrived, or a partition whose log is
+/// not open yet. Nothing of what is `open` is sent before.
 #[derive(Debug)]
 pub(super) struct Judging {
     pub(super) since_ms: u64,
@@ -25,12 +32,62 @@ pub(super) struct Judging {
     /// The cursor is of another stream.
     wrong_stream: bool,
     answers: Vec<(PartitionId, Answered)>,
-    /// Partition and requested offset, ahead of our log or without one.
-    ahead: Vec<(PartitionId, Offset)>,
+    open: Vec<(PartitionId, Ask)>,
+    time: Option<TimeQuestion>,
+}
+
+/// What is asked of one partition.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    /// What comes after this offset, which the client has applied.
+    After(Offset),
+    /// A run, of which this is known; what is not known is looked for in what is young enough.
+    Run(Option<Seen>),
+    /// All that there is. `told`: with an answer.
+    Earliest { told: bool },
+    /// From the time in question on; nothing older when no record is that late.
+    AtTime,
+}
+
+#[derive(Debug)]
+struct TimeQuestion {
+    timestamp_ms: i64,
+    ticket: Option<u64>,
+    offsets: Option<BTreeMap<PartitionId, Offset>>,
+    /// It is a search: each partition is told as searched when it is through.
+    search: bool,
+}
+
+impl Judging {
+    /// What is to be asked of the cold readers now.
+    pub(super) fn wish(&self) -> Option<Wish> {
+        let time = self.time.as_ref().filter(|time| time.ticket.is_none() && time.offsets.is_none())?;
+        Some(Wish::AtTime { timestamp_ms: time.timestamp_ms })
+    }
+
+    pub(super) fn time_asked(&mut self, ticket: u64) {
+        if let Some(time) = &mut self.time {
+            time.ticket = Some(ticket);
+        }
+    }
+
+    pub(super) fn time_answer(&mut self, ticket: u64, offsets: Option<BTreeMap<PartitionId, Offset>>) {
+        if let Some(time) = self.time.as_mut().filter(|time| time.ticket == Some(ticket)) {
+            time.ticket = None;
+            time.offsets = offsets;
+        }
+    }
 }
 
 impl Session {
     pub(super) fn resume(&mut self, resume: Resume, world: &World<'_>) {
+        if matches!(resume.start, Start::Timestamp(_)) && !world.settings.cold {
+            world.stats.refused_frames.add(1);
+            return self.say(&Notice::Refused {
+                what: "resume",
+                why: "this gateway replays from its log only: no timestamps",
+            });
+        }
         self.stream_aware |= resume.stream.is_some();
         self.settle_unit(world.ring);
         self.end_replay(true, world);
@@ -40,63 +97,59 @@ impl Session {
         }
         self.end_judging(world);
         self.resumes += 1;
+        self.falls = Falls::default();
+        self.falling_behind = false;
         world.stats.resumes[ResumeMode::Partition as usize].add(1);
         let wrong_stream = resume.stream.as_ref().is_some_and(|stream| *stream != world.topology.stream);
-        let mut answers = Vec::new();
-        let mut ahead = Vec::new();
+        let mut judging = Judging {
+            since_ms: world.now_ms,
+            number: self.resumes,
+            wrong_stream,
+            answers: Vec::new(),
+            open: Vec::new(),
+            time: None,
+        };
         let mut wants: BTreeMap<PartitionId, Offset> = BTreeMap::new();
-        let mode = match &resume.start {
+        let mode = match resume.start {
             Start::Latest => {
                 for (partition, _, next) in world.ring.partitions() {
                     wants.insert(partition, next);
-                    answers.push((partition, Answered::Resumed { from: next }));
+                    judging.answers.push((partition, Answered::Resumed { from: next }));
                 }
                 "latest"
             }
-            Start::Timestamp(_) | Start::Run(_) => "cursor",
             Start::Earliest => {
                 for (partition, oldest, _) in world.ring.partitions() {
-                    wants.insert(partition, oldest);
-                    answers.push((partition, earliest(partition, oldest, world)));
+                    if world.settings.cold {
+                        judging.open.push((partition, Ask::Earliest { told: true }));
+                    } else {
+                        wants.insert(partition, oldest);
+                        judging.answers.push((partition, earliest(partition, oldest, world)));
+                    }
                 }
                 "earliest"
             }
+            Start::Timestamp(timestamp_ms) => {
+                judging.time = Some(TimeQuestion { timestamp_ms, ticket: None, offsets: None, search: false });
+                judging.open = world.ring.partitions().map(|(partition, ..)| (partition, Ask::AtTime)).collect();
+                "timestamp"
+            }
+            Start::Run(run) => {
+                self.start_run(&run, &mut judging, &mut wants, world);
+                "run"
+            }
             Start::Cursor(cursor) => {
-                // A partition that the cursor does not name goes on where this connection stands (before anything
-                // was sent that is Hello's position); a v1 client expects all that there is.
-                if self.protocol != Protocol::V1 {
-                    let absent = self.floors.iter().filter(|(partition, _)| world.ring.bounds(**partition).is_none());
-                    wants.extend(absent.map(|(partition, floor)| (*partition, *floor)));
-                }
-                for (partition, oldest, _) in world.ring.partitions() {
-                    let here = if self.protocol == Protocol::V1 {
-                        Some(oldest)
-                    } else {
-                        self.stands_at(world.ring, partition)
-                    };
-                    wants.insert(partition, here.unwrap_or(oldest));
-                }
-                for (partition, applied) in cursor {
-                    match judge(*partition, *applied, wrong_stream, world) {
-                        Judged::Answer(answer, want) => {
-                            wants.insert(*partition, want);
-                            answers.push((*partition, answer));
-                        }
-                        Judged::NotOurs(answer) => {
-                            wants.insert(*partition, HELD);
-                            answers.push((*partition, answer));
-                        }
-                        Judged::Waits => {
-                            // Nothing below what the client has may be sent, whatever the answer will be.
-                            wants.insert(*partition, applied.next());
-                            ahead.push((*partition, *applied));
-                        }
-                    }
-                }
+                self.start_cursor(&cursor, &mut judging, &mut wants, world);
                 "cursor"
             }
         };
-        self.place(&wants, world);
+        // Nothing of what is open is sent, whatever the answer will be.
+        wants.extend(judging.open.iter().map(|(partition, _)| (*partition, HELD)));
+        self.follow = Follow::Log;
+        self.cold = None;
+        self.missed.clear();
+        self.threads = None;
+        self.go_from(wants, world);
         let mut active = self.replay(self.resumes, mode, ResumeMode::Partition, world);
         if mode == "latest" {
             active.last = world
@@ -106,15 +159,80 @@ impl Session {
                 .map(|(p, _, next)| (p, last_before(next)))
                 .collect();
         }
+        if mode == "run" && judging.time.is_none() && judging.open.is_empty() {
+            active.searched =
+                world.ring.partitions().map(|(partition, oldest, next)| (partition, oldest, next)).collect();
+        }
         self.active = Some(active);
-        let judging = Judging { since_ms: world.now_ms, number: self.resumes, wrong_stream, answers, ahead };
-        if judging.ahead.is_empty() {
+        if judging.open.is_empty() {
             self.answer(judging, world);
             if std::mem::take(&mut self.unavailable) && self.protocol == Protocol::V1 {
                 self.close(CloseReason::Unavailable, world);
             }
         } else {
             self.judging = Some(judging);
+        }
+    }
+
+    /// A partition that the cursor does not name goes on where this connection stands (before anything was sent that is
+    /// Hello's position); a v1 client expects all that there is.
+    fn start_cursor(
+        &self,
+        cursor: &[(PartitionId, Offset)],
+        judging: &mut Judging,
+        wants: &mut BTreeMap<PartitionId, Offset>,
+        world: &World<'_>,
+    ) {
+        if self.protocol != Protocol::V1 {
+            let places = self.places(world).into_iter();
+            wants.extend(places.filter(|(partition, _)| world.ring.bounds(*partition).is_none()));
+        }
+        for (partition, oldest, _) in world.ring.partitions() {
+            if self.protocol != Protocol::V1 {
+                wants.insert(partition, self.stands_at(world.ring, partition).unwrap_or(oldest));
+            } else if world.settings.cold && cursor.iter().all(|(named, _)| *named != partition) {
+                judging.open.push((partition, Ask::Earliest { told: false }));
+            } else {
+                wants.insert(partition, oldest);
+            }
+        }
+        for (partition, applied) in cursor {
+            match judge(*partition, *applied, judging.wrong_stream, world) {
+                Judged::Answer(answer, want) => {
+                    wants.insert(*partition, want);
+                    judging.answers.push((*partition, answer));
+                }
+                Judged::NotOurs(answer) => {
+                    wants.insert(*partition, HELD);
+                    judging.answers.push((*partition, answer));
+                }
+                Judged::Waits => judging.open.push((*partition, Ask::After(*applied))),
+            }
+        }
+    }
+
+    /// One run: from where this shard saw it begin; else everything that is young enough is looked through.
+    fn start_run(
+        &mut self,
+        run: &RunStart,
+        judging: &mut Judging,
+        wants: &mut BTreeMap<PartitionId, Offset>,
+        world: &World<'_>,
+    ) {
+        self.filter = Some(Box::new(Filter::of_run(&run.thread, run.tenant.as_deref(), run.after_sequence)));
+        self.filter_version += 1;
+        for (partition, oldest, _) in world.ring.partitions() {
+            if world.settings.cold {
+                judging.open.push((partition, Ask::Run(world.runs.seen(&run.thread, partition))));
+            } else {
+                wants.insert(partition, oldest);
+                judging.answers.push((partition, Answered::Resumed { from: oldest }));
+            }
+        }
+        if world.settings.cold {
+            let age_ms = run.search_age_ms.unwrap_or(world.settings.search_age_ms);
+            let timestamp_ms = world.wall_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)).max(0);
+            judging.time = Some(TimeQuestion { timestamp_ms, ticket: None, offsets: None, search: true });
         }
     }
 
@@ -128,7 +246,9 @@ impl Session {
         self.active = Some(self.replay(self.resumes, "thread", ResumeMode::Thread, world));
         if !sequences.is_empty() {
             let wants = world.ring.partitions().map(|(partition, oldest, _)| (partition, oldest)).collect();
-            self.place(&wants, world);
+            self.cold = None;
+            self.missed.clear();
+            self.place_kept(&wants, world);
             self.threads = Some(Box::new(ThreadReplay::new(sequences)));
         }
     }
@@ -138,7 +258,11 @@ impl Session {
         self.end_replay(true, world);
         self.end_judging(world);
         let latest: Vec<_> = world.ring.partitions().map(|(partition, _, next)| (partition, next)).collect();
-        self.place(&latest.iter().copied().collect(), world);
+        self.follow = Follow::Log;
+        self.cold = None;
+        self.missed.clear();
+        self.threads = None;
+        self.place_kept(&latest.iter().copied().collect(), world);
         let offsets: Vec<_> =
             latest.iter().filter(|(_, next)| next.0 > 0).map(|(p, next)| (*p, last_before(*next))).collect();
         self.say(&Notice::CursorReset { latest: &offsets });
@@ -150,7 +274,8 @@ impl Session {
         let Some(judging) = &self.judging else { return false };
         // What Kafka did not answer, since a broker was not reached yet, is asked again until the deadline.
         let known = world.watermarks.asked_at_ms >= judging.since_ms
-            && judging.ahead.iter().all(|(partition, _)| {
+            && judging.time.as_ref().is_none_or(|time| time.offsets.is_some())
+            && judging.open.iter().all(|(partition, _)| {
                 world.ring.bounds(*partition).is_some() && world.watermarks.bounds.contains_key(partition)
             });
         let late = world.now_ms.saturating_sub(judging.since_ms) >= world.settings.judge_timeout_ms;
@@ -170,65 +295,107 @@ impl Session {
     pub(super) fn end_judging(&mut self, world: &World<'_>) {
         let Some(mut judging) = self.judging.take() else { return };
         let known = world.watermarks.asked_at_ms >= judging.since_ms;
-        for (partition, applied) in std::mem::take(&mut judging.ahead) {
-            let want = applied.next();
+        let mut wants = BTreeMap::new();
+        for (partition, ask) in std::mem::take(&mut judging.open) {
+            let bounds = world.ring.bounds(partition);
             let high = world.watermarks.bounds.get(&partition).map(|(_, high)| *high).filter(|_| known);
-            let answer = match (world.ring.bounds(partition), high) {
+            let at_time = judging.time.as_ref().map(|time| {
+                let offsets = time.offsets.as_ref()?;
+                // No record is that late: what comes from now on is.
+                offsets.get(&partition).copied().or(bounds.map(|(_, next)| next))
+            });
+            let (answer, want) = match (ask, bounds, high) {
                 // No log, or nothing that Kafka said.
-                (None, _) => self.hold(partition),
-                (Some((_, next)), _) if judging.wrong_stream => {
-                    self.floors.insert(partition, next);
-                    Answered::WrongStream { newest: next }
+                (_, None, _) => (UNAVAILABLE, HELD),
+                (_, Some((_, next)), _) if judging.wrong_stream => (Answered::WrongStream { newest: next }, next),
+                (Ask::After(applied), Some(bounds), high) => after(partition, applied, bounds, high, world),
+                (Ask::Run(seen), Some(bounds), Some(_)) => match at_time.flatten() {
+                    Some(offset) => {
+                        let all = available(partition, bounds.0, world);
+                        let young = offset.max(all).min(bounds.1);
+                        // Where the index knows all that there is, or all that is young enough, nothing is looked for.
+                        let known = seen.filter(|seen| seen.since <= all.max(young));
+                        let want = known.map_or(young, |seen| seen.first.unwrap_or(bounds.1).max(all));
+                        (Answered::Resumed { from: want }, want)
+                    }
+                    None => (UNAVAILABLE, HELD),
+                },
+                (Ask::Earliest { .. }, Some(bounds), Some(_)) => {
+                    let want = available(partition, bounds.0, world);
+                    (Answered::Resumed { from: want }, want)
                 }
-                // Evicted meanwhile is told as a gap; the log of a partition that was not open may begin beyond.
-                (Some((oldest, _)), _) if want < oldest && !self.missed_from(partition, want) => {
-                    self.missed.remove(&partition);
-                    truncated(partition, applied, oldest, world)
-                }
-                (Some((_, next)), _) if want <= next => Answered::Resumed { from: want },
-                (_, Some(high)) if want <= high => Answered::Resumed { from: want },
-                (_, None) => self.hold(partition),
-                (Some(_), Some(high)) => {
-                    // The log may have moved on since; what it got meanwhile is sent, except for what was evicted.
-                    let here = world.ring.next_at(partition, self.position).unwrap_or(high);
-                    let newest = high.max(here);
-                    self.floors.insert(partition, newest);
-                    Answered::Future { requested: applied, newest }
-                }
+                (Ask::AtTime, Some(bounds), Some(_)) => match at_time.flatten() {
+                    Some(offset) => {
+                        let want = offset.max(available(partition, bounds.0, world)).min(bounds.1);
+                        (Answered::Resumed { from: want }, want)
+                    }
+                    None => (UNAVAILABLE, HELD),
+                },
+                (_, Some(_), None) => (UNAVAILABLE, HELD),
             };
-            judging.answers.push((partition, answer));
+            if let (Some(time), Some((_, next)), Some(active)) = (&judging.time, bounds, &mut self.active)
+                && time.search
+                && want != HELD
+            {
+                active.searched.push((partition, want, next));
+            }
+            wants.insert(partition, want);
+            if !matches!(ask, Ask::Earliest { told: false }) || matches!(answer, Answered::Unavailable { .. }) {
+                judging.answers.push((partition, answer));
+            }
         }
+        if let (Some(active), true) = (&mut self.active, judging.time.as_ref().is_some_and(|time| time.search)) {
+            active.search_left = Some(world.settings.search_max_bytes);
+        }
+        let mut places = self.places(world);
+        places.extend(wants);
+        self.cold = None;
+        self.go_from(places, world);
         self.answer(judging, world);
     }
 
-    fn hold(&mut self, partition: PartitionId) -> Answered {
-        self.floors.insert(partition, HELD);
-        Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS }
-    }
-
-    fn missed_from(&self, partition: PartitionId, want: Offset) -> bool {
-        self.missed.get(&partition).is_some_and(|(first, _)| *first == want)
+    /// The answers that are known already, ahead of those that wait for Kafka: a cursor that stands on them follows.
+    pub(super) fn tell_known(&mut self, world: &World<'_>) {
+        let Some(judging) = &mut self.judging else { return };
+        let (number, known) = (judging.number, std::mem::take(&mut judging.answers));
+        self.say_answers(number, &known, world);
     }
 
     fn answer(&mut self, judging: Judging, world: &World<'_>) {
-        for (_, answer) in &judging.answers {
+        self.unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
+        self.say_answers(judging.number, &judging.answers, world);
+    }
+
+    pub(super) fn say_answers(&mut self, resume: u64, answers: &[(PartitionId, Answered)], world: &World<'_>) {
+        for (_, answer) in answers {
             world.stats.answers[answer.kind() as usize].add(1);
             if let Answered::Truncated { requested, oldest, .. } = answer {
                 world.stats.replay_gap(ResumeMode::Partition, oldest.0.saturating_sub(requested.next().0));
             }
         }
-        self.unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
-        if !judging.answers.is_empty() {
-            self.say(&Notice::Answers { resume: judging.number, answers: &judging.answers });
+        if !answers.is_empty() {
+            self.say(&Notice::Answers { resume, answers });
         }
     }
 
-    /// Goes back (or ahead) to where all of `wants` is still to come, with floors for what is not wanted again.
-    fn place(&mut self, wants: &BTreeMap<PartitionId, Offset>, world: &World<'_>) {
+    /// The next offset of every partition, whether it is told, held, or read from below the log.
+    pub(super) fn places(&self, world: &World<'_>) -> BTreeMap<PartitionId, Offset> {
+        let mut places = match &self.follow {
+            Follow::Paused(wants) => wants.clone(),
+            Follow::Log | Follow::Parked => self.floors.clone(),
+        };
+        for (partition, ..) in world.ring.partitions() {
+            if let Some(next) = self.stands_at_unmissed(world.ring, partition) {
+                places.insert(partition, next);
+            }
+        }
+        places
+    }
+
+    /// Goes back (or ahead) to where all of `wants` is still to come, with floors for what is not wanted again. What
+    /// was missed and not told yet stays to be told.
+    pub(super) fn place_kept(&mut self, wants: &BTreeMap<PartitionId, Offset>, world: &World<'_>) {
         let ring = world.ring;
-        // What was missed and not yet told stays to be told, unless the client now asks for something else.
-        self.missed.retain(|partition, (first, _)| wants.get(partition) == Some(first));
-        self.threads = None;
         self.position = wants
             .iter()
             .filter_map(|(partition, want)| match ring.find(*partition, *want) {
@@ -246,6 +413,38 @@ impl Session {
         self.floors = wants.iter().filter_map(above).collect();
         self.floors_until = ring.head();
     }
+}
+
+/// The first offset that can be had: from the log, or from a tier below it.
+fn available(partition: PartitionId, oldest: Offset, world: &World<'_>) -> Offset {
+    world.watermarks.oldest(partition).map_or(oldest, |below| below.min(oldest))
+}
+
+/// The answer to a cursor that could not be judged at once, and where the partition goes on.
+fn after(
+    partition: PartitionId,
+    applied: Offset,
+    (oldest, next): (Offset, Offset),
+    high: Option<Offset>,
+    world: &World<'_>,
+) -> (Answered, Offset) {
+    let want = applied.next();
+    if (oldest..=next).contains(&want) {
+        return (Answered::Resumed { from: want }, want);
+    }
+    let Some(high) = high else { return (UNAVAILABLE, HELD) };
+    if want < oldest {
+        let available = if world.settings.cold { available(partition, oldest, world) } else { oldest };
+        if want >= available {
+            return (Answered::Resumed { from: want }, want);
+        }
+        return (truncated(partition, applied, available, world), available);
+    }
+    if want <= high {
+        return (Answered::Resumed { from: want }, want);
+    }
+    let newest = high.max(next);
+    (Answered::Future { requested: applied, newest }, newest)
 }
 
 enum Judged {
@@ -273,6 +472,10 @@ fn judge(partition: PartitionId, applied: Offset, wrong_stream: bool, world: &Wo
     }
     if want >= oldest {
         return Judged::Answer(Answered::Resumed { from: want }, want);
+    }
+    if world.settings.cold {
+        // A tier below the log may have it.
+        return Judged::Waits;
     }
     Judged::Answer(truncated(partition, applied, oldest, world), oldest)
 }

@@ -8,6 +8,8 @@
 //! offsets of a partition only go up, and none is sent twice.
 
 mod judge;
+mod cold;
+mod follow;
 mod replay;
 mod threads;
 
@@ -16,13 +18,18 @@ use std::sync::Arc;
 
 pub use threads::ThreadReplay;
 
+use cold::{Cold, ColdStep, Falls};
+use follow::Follow;
 use replay::Active;
 
 use super::decoder::Decoder;
+use super::filter::Filter;
 use super::protocol::{self, Answered, Hello, HelloPartition, Notice, Resume, Said};
+use super::runs::RunIndex;
 use crate::log::forms::last_before;
 use crate::log::{Chunk, Evicted, Form, Ring, frame};
 use crate::observe::stats::{Protocol, ResumeMode, ShardStats, Stats};
+use crate::replay::ask::Wish;
 use crate::words::{CloseReason, GapReason, Offset, PartitionId, StreamIdentity};
 
 /// Kafka's own bounds of the partitions, as last published.
@@ -32,6 +39,26 @@ pub struct Watermarks {
     pub asked_at_ms: u64,
     /// `(log start, high watermark)`.
     pub bounds: BTreeMap<PartitionId, (Offset, Offset)>,
+    /// Where the second tier's part begins, if it is there and has any.
+    pub second_tier: BTreeMap<PartitionId, Offset>,
+}
+
+impl Watermarks {
+    /// The first offset that some tier still has.
+    pub fn oldest(&self, partition: PartitionId) -> Option<Offset> {
+        let (low, _) = self.bounds.get(&partition)?;
+        Some(self.second_tier.get(&partition).map_or(*low, |second| (*second).min(*low)))
+    }
+}
+
+/// What becomes of a client that falls off the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slow {
+    /// It is brought up to date from the tiers below the log.
+    CatchUp,
+    /// It is told exactly what it missed, and goes on with what is there.
+    Gap,
+    Close,
 }
 
 /// What a shard knows besides its ring.
@@ -47,7 +74,12 @@ pub struct Topology {
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     pub group: bool,
-    pub close_slow: bool,
+    pub slow: Slow,
+    /// What is older than the log can be read. Without it, the log is all there is.
+    pub cold: bool,
+    /// How old what is looked through for a run may be, and how many bytes of it.
+    pub search_age_ms: u64,
+    pub search_max_bytes: u64,
     pub message_max_bytes: u32,
     pub resume_partitions_max: u32,
     pub stall_timeout_ms: u64,
@@ -64,7 +96,11 @@ pub struct World<'a> {
     pub watermarks: &'a Watermarks,
     pub settings: &'a SessionSettings,
     pub stats: &'a ShardStats,
+    /// Where runs that this shard has seen begin.
+    pub runs: &'a RunIndex,
     pub now_ms: u64,
+    /// Only to be compared with Kafka's timestamps, ms since the epoch.
+    pub wall_ms: i64,
 }
 
 /// What the session wants next. The shell writes, then says how much went out.
@@ -76,8 +112,10 @@ pub enum Step {
     Rest,
     /// Whole chunks from the position on, up to the sequence `limit`; shared with everybody who stands there.
     Share { limit: u64 },
-    /// The chunk at the position has not been rendered as JSON yet.
+    /// [`Session::unrendered`] has not been rendered as JSON yet.
     NeedsJson,
+    /// This is to be asked of the cold readers; then [`Session::cold_asked`], or [`Session::cold_full`].
+    Ask(Wish),
     /// Nothing to do until something happens.
     Idle,
     /// The close frame is out.
@@ -113,6 +151,18 @@ pub struct Session {
     unavailable: bool,
     active: Option<Active>,
     threads: Option<Box<ThreadReplay>>,
+    /// Partitions that are read from below the log.
+    cold: Option<Box<Cold>>,
+    falls: Falls,
+    /// Told gaps instead of being brought up to date.
+    falling_behind: bool,
+    filter: Option<Box<Filter>>,
+    /// Goes up with every change of the filter.
+    filter_version: u32,
+    follow: Follow,
+    /// Offsets that the filter withheld since the client was last told where it stands.
+    withheld: u64,
+    told_at_ms: u64,
     resumes: u64,
     ending: Option<CloseReason>,
     /// The close frame is in the outbox; nothing may follow it.
@@ -140,6 +190,14 @@ impl Session {
             unavailable: false,
             active: None,
             threads: None,
+            cold: None,
+            falls: Falls::default(),
+            falling_behind: false,
+            filter: None,
+            filter_version: 0,
+            follow: Follow::Log,
+            withheld: 0,
+            told_at_ms: world.now_ms,
             resumes: 0,
             ending: None,
             closed: false,
@@ -207,11 +265,14 @@ impl Session {
         if self.ending.is_some() {
             return;
         }
+        self.unpark(world.ring.head());
         match said {
             Said::Resume(resume) => self.resume(resume, world),
             Said::Threads { sequences, stream } => self.resume_threads(sequences, stream, world),
             Said::CursorReset => self.cursor_reset(world),
-            Said::Subscribe(_) | Said::Pause | Said::Continue => {}
+            Said::Subscribe(filter) => self.subscribe(filter, world),
+            Said::Pause => self.pause(world),
+            Said::Continue => self.go_on(world),
             Said::Ping(nonce) => self.say(&Notice::Pong(&nonce)),
             Said::Unsupported { what, why } | Said::Malformed { what, why } => {
                 world.stats.refused_frames.add(1);
@@ -238,6 +299,12 @@ impl Session {
             if self.sent > 0 {
                 return Step::Rest;
             }
+            if self.cold_sending().is_some() {
+                if self.make_cold_part(decoder, world.stats) {
+                    continue;
+                }
+                return Step::Own;
+            }
             if self.outbox_sent < self.outbox.len() {
                 return Step::Own;
             }
@@ -257,6 +324,9 @@ impl Session {
                 if self.give_answer(world) {
                     continue;
                 }
+                return self.judging.as_ref().and_then(|judging| judging.wish()).map_or(Step::Idle, Step::Ask);
+            }
+            if self.follow != Follow::Log {
                 return Step::Idle;
             }
             if !self.missed.is_empty() {
@@ -264,12 +334,27 @@ impl Session {
                 continue;
             }
             self.drop_passed_floors(world);
-            if self.finish_replay(world) {
+            match self.step_cold(world) {
+                ColdStep::Again | ColdStep::Send => continue,
+                ColdStep::NeedsJson => return Step::NeedsJson,
+                ColdStep::Ask(wish) => return Step::Ask(wish),
+                ColdStep::Nothing => {}
+            }
+            if self.finish_replay(world) || self.tell_progress(world) {
                 continue;
             }
-            let Some(chunk) = world.ring.chunk(self.position) else { return Step::Idle };
+            let Some(chunk) = world.ring.chunk(self.position) else {
+                self.park();
+                return Step::Idle;
+            };
             if self.transition(chunk, decoder, world.stats) {
                 continue;
+            }
+            if self.filter.is_some() {
+                match self.pass_filtered(chunk, chunk.from, decoder, world.stats) {
+                    true => continue,
+                    false => return Step::NeedsJson,
+                }
             }
             match chunk.form(self.form()) {
                 None => return Step::NeedsJson,
@@ -281,11 +366,19 @@ impl Session {
 
     /// Bytes to write for [`Step::Own`].
     pub fn own(&self) -> &[u8] {
-        if self.owed_sent < self.owed.len() { &self.owed[self.owed_sent..] } else { &self.outbox[self.outbox_sent..] }
+        if self.owed_sent < self.owed.len() {
+            &self.owed[self.owed_sent..]
+        } else if let Some((chunk, sent)) = self.cold_sending() {
+            chunk.form(self.form()).map_or(&[], |form| &form[sent..])
+        } else {
+            &self.outbox[self.outbox_sent..]
+        }
     }
 
     pub fn wrote_own(&mut self, bytes: usize) {
-        if self.owed_sent < self.owed.len() {
+        if self.owed_sent == self.owed.len() && self.cold_sending().is_some() {
+            self.wrote_cold(bytes);
+        } else if self.owed_sent < self.owed.len() {
             self.owed_sent += bytes;
             assert!(self.owed_sent <= self.owed.len(), "no more is written than there is");
             if self.owed_sent == self.owed.len() {
@@ -317,6 +410,7 @@ impl Session {
         if self.ending.is_some() {
             return;
         }
+        self.unpark(world.ring.head());
         self.settle_unit(world.ring);
         // An answer that waits is given as it can be now: the cursor of goodbye stands on it.
         self.end_judging(world);
@@ -331,6 +425,7 @@ impl Session {
             self.say(&Notice::Bye { reason, cursor: &[], reconnect_after_ms: 0 });
         }
         protocol::push_close(&mut self.outbox, reason.code(), reason.label());
+        self.cold = None;
     }
 
     /// The client said goodbye: its code is sent back.
@@ -341,6 +436,7 @@ impl Session {
         self.settle_unit(world.ring);
         self.ending = Some(CloseReason::ClientClosed);
         self.closed = true;
+        self.cold = None;
         protocol::push_close(&mut self.outbox, code.unwrap_or(CloseReason::ClientClosed.code()), "");
     }
 
@@ -367,21 +463,42 @@ impl Session {
         if self.position >= world.ring.tail() {
             return true;
         }
+        if self.follow != Follow::Log {
+            // It stands nowhere in the log.
+            self.remember_evicted(evicted);
+            self.position = world.ring.tail();
+            return true;
+        }
         assert!(self.sent == 0, "the unit under way was settled before");
         let mut lost_records = 0;
+        let mut lost = Vec::new();
         for (partition, (from, next)) in evicted.missed_from(self.position) {
             let from = self.floors.get(&partition).map_or(from, |floor| from.max(*floor));
             if from >= next {
                 continue;
             }
             lost_records += next.0 - from.0;
-            self.missed.entry(partition).and_modify(|range| range.1 = next).or_insert((from, next));
+            lost.push((partition, from, next));
         }
         self.position = world.ring.tail();
-        if lost_records > 0 {
-            world.stats.fell_behind(lost_records);
+        if lost.is_empty() {
+            return true;
         }
-        lost_records == 0 || !world.settings.close_slow
+        if world.settings.slow == Slow::CatchUp && world.settings.cold && !self.falling_behind {
+            for (partition, from, _) in lost {
+                self.go_cold(partition, from, world);
+            }
+            // A replay that has not been judged yet is not slow.
+            if self.judging.is_none() && self.falls.note(world.now_ms) {
+                self.fall_behind(world);
+            }
+            return true;
+        }
+        for (partition, from, next) in lost {
+            self.missed.entry(partition).and_modify(|range| range.1 = next).or_insert((from, next));
+        }
+        world.stats.fell_behind(lost_records);
+        world.settings.slow != Slow::Close
     }
 
     /// The last offset really sent per partition of the ring: what a client may resume from.
@@ -397,9 +514,17 @@ impl Session {
 
     /// The next offset that this session needs.
     fn stands_at(&self, ring: &Ring, partition: PartitionId) -> Option<Offset> {
-        let next = ring.next_at(partition, self.position)?;
-        let next = self.floors.get(&partition).map_or(next, |floor| next.max(*floor));
+        let next = self.stands_at_unmissed(ring, partition)?;
         Some(self.missed.get(&partition).map_or(next, |(first, _)| next.min(*first)))
+    }
+
+    /// The same, as if what was missed had been told.
+    fn stands_at_unmissed(&self, ring: &Ring, partition: PartitionId) -> Option<Offset> {
+        if let Some(want) = self.away(ring, partition).or_else(|| self.cold_want(partition)) {
+            return Some(want);
+        }
+        let next = ring.next_at(partition, self.position)?;
+        Some(self.floors.get(&partition).map_or(next, |floor| next.max(*floor)))
     }
 
     fn say(&mut self, notice: &Notice<'_>) {
@@ -418,6 +543,7 @@ impl Session {
 
     /// A half-sent chunk becomes an owed unit and a floor, so that something else may be said after that unit.
     fn settle_unit(&mut self, ring: &Ring) {
+        self.settle_cold();
         if self.sent > 0
             && let Some(chunk) = ring.chunk(self.position).cloned()
         {
@@ -488,6 +614,13 @@ impl Session {
         }
         if floor >= chunk.next {
             self.position += 1;
+            return true;
+        }
+        if self.filter.is_some() {
+            if !self.pass_filtered(chunk, floor, decoder, stats) {
+                return false;
+            }
+            self.floors.remove(&chunk.partition);
             return true;
         }
         let form = self.form();

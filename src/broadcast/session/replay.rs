@@ -19,6 +19,10 @@ pub(super) struct Active {
     pub(super) replayed: u64,
     pub(super) last: BTreeMap<PartitionId, Offset>,
     pub(super) started_ms: u64,
+    /// A search for a run: per partition what is looked through, told when it is.
+    pub(super) searched: Vec<(PartitionId, Offset, Offset)>,
+    /// Bytes that the search may still look at.
+    pub(super) search_left: Option<u64>,
 }
 
 impl Session {
@@ -32,13 +36,57 @@ impl Session {
         }
     }
 
+    /// The same for what a filter kept.
+    pub(super) fn count_kept(&mut self, chunk: &Chunk, kept: &[bool]) {
+        let Some(active) = &mut self.active else { return };
+        let entries = chunk.entries().iter().zip(kept);
+        for (entry, _) in entries.filter(|(entry, kept)| **kept && entry.outcome == Outcome::Delivered) {
+            active.replayed += 1;
+            active.last.insert(chunk.partition, entry.offset);
+        }
+    }
+
+    /// A search has looked at so many bytes. When it has looked at enough, it ends where it is.
+    pub(super) fn searched_bytes(&mut self, bytes: u64) {
+        let Some(active) = &mut self.active else { return };
+        if let Some(left) = &mut active.search_left {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
+    /// Ends a search that has used up its bytes: what it did not look at is said, and it goes on live.
+    pub(super) fn end_search(&mut self, world: &World<'_>) -> bool {
+        if self.active.as_ref().is_none_or(|active| active.search_left != Some(0)) || self.cold.is_none() {
+            return false;
+        }
+        let cold: BTreeMap<_, _> = self.cold_wants().collect();
+        let mut places = self.places(world);
+        if let Some(active) = &mut self.active {
+            active.search_left = None;
+            for (partition, from, to) in &mut active.searched {
+                if let Some(want) = cold.get(partition) {
+                    *to = (*want).max(*from);
+                }
+            }
+        }
+        for partition in cold.keys() {
+            if let Some((_, next)) = world.ring.bounds(*partition) {
+                places.insert(*partition, next);
+            }
+        }
+        self.cold = None;
+        self.go_from(places, world);
+        true
+    }
+
     /// Tells that a replay is done when it is. True: something was said.
     pub(super) fn finish_replay(&mut self, world: &World<'_>) -> bool {
         let Some(active) = &self.active else { return false };
-        let done = match self.protocol {
-            Protocol::V1 => self.position >= active.until,
-            Protocol::V2 | Protocol::Json => self.position >= world.ring.head(),
-        };
+        let done = self.cold.is_none()
+            && match self.protocol {
+                Protocol::V1 => self.position >= active.until,
+                Protocol::V2 | Protocol::Json => self.position >= world.ring.head(),
+            };
         if !done {
             return false;
         }
@@ -49,6 +97,11 @@ impl Session {
     pub(super) fn end_replay(&mut self, capped: bool, world: &World<'_>) {
         let Some(active) = self.active.take() else { return };
         self.threads = None;
+        if !capped {
+            for (partition, from, to) in active.searched {
+                self.say(&Notice::Searched { partition, from, to });
+            }
+        }
         if active.number > 0 {
             world.stats.replayed_records[active.kind as usize].add(active.replayed);
         }
@@ -70,6 +123,8 @@ impl Session {
             replayed: 0,
             last: BTreeMap::new(),
             started_ms: world.now_ms,
+            searched: Vec::new(),
+            search_left: None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::broadcast::addresses::{AddressSeat, Seat};
 use crate::broadcast::frames::FrameReader;
 use crate::broadcast::session::Session;
 use crate::observe::stats::ShardStats;
+use crate::replay::seats::ColdSeat;
 
 /// Invariant: `queued` exactly while the key is on the shard's ready list.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub(super) struct Connection {
     pub(super) unread: bool,
     /// Waits for a JSON form.
     pub(super) waits_for_json: bool,
+    /// Waits for room in front of a cold reader.
+    pub(super) waits_for_cold: bool,
+    /// Its place among those who replay from below the log.
+    pub(super) cold_seat: Option<ColdSeat>,
+    /// The version of the filter that the subscriptions know.
+    pub(super) subscribed: u32,
     /// Monotonic ms: accepted, last input, last byte taken by the socket, last ping of ours.
     pub(super) since_ms: u64,
     pub(super) heard_ms: u64,
@@ -76,6 +83,9 @@ impl Connection {
             blocked: false,
             unread: false,
             waits_for_json: false,
+            waits_for_cold: false,
+            cold_seat: None,
+            subscribed: 0,
             since_ms: now_ms,
             heard_ms: now_ms,
             progress_ms: now_ms,
@@ -90,13 +100,15 @@ impl Connection {
     /// New chunks are worth a look.
     pub(super) fn wants_chunks(&self) -> bool {
         !self.blocked
-            && matches!(&self.phase, Phase::Open(open) if open.session.is_flowing() || open.session.is_ending())
+            && matches!(&self.phase, Phase::Open(open) if (open.session.is_flowing() || open.session.is_ending()) && !open.session.is_parked())
     }
 
     /// Waits for something that another thread makes.
     pub(super) fn waits(&self) -> bool {
         match &self.phase {
-            Phase::Open(open) => self.waits_for_json || open.session.waits_for_watermarks().is_some(),
+            Phase::Open(open) => {
+                self.waits_for_json || self.waits_for_cold || open.session.waits_for_watermarks().is_some()
+            }
             _ => false,
         }
     }

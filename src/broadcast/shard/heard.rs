@@ -135,6 +135,7 @@ impl Shard {
             response_sent: 0,
             _address: address,
         }));
+        self.followers.insert(key);
     }
 
     fn frames(&mut self, key: usize, input: &mut [u8]) {

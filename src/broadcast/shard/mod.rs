@@ -8,14 +8,16 @@
 mod connection;
 mod heard;
 mod serve;
+mod cold;
+mod subscriptions;
 mod sweep;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
@@ -24,15 +26,19 @@ use slab::Slab;
 
 use connection::{Connection, Phase};
 use serve::Assembly;
+use subscriptions::Subscriptions;
 
 use super::addresses::{Addresses, Seat};
 use super::decoder::Decoder;
 use super::inbox::{Bell, ToShard};
+use super::runs::RunIndex;
 use super::session::{SessionSettings, Topology, Watermarks, World};
 use crate::lag::LagRequest;
 use crate::log::{Chunk, Ring};
 use crate::observe::http::{Bodies, Surface};
 use crate::observe::stats::{Heartbeat, ShardStats, Stats, monotonic_ms};
+use crate::replay::ask::{ColdAnswer, ColdRequest};
+use crate::replay::seats::ColdSeats;
 use crate::words::CloseReason;
 
 /// The token of the waker; connections are their slab index plus one.
@@ -68,6 +74,19 @@ pub struct ShardSettings {
     pub trusted_proxies: Vec<IpAddr>,
     pub surface: Surface,
     pub payload_max_bytes: usize,
+    /// Runs whose beginning is remembered.
+    pub runs_max: usize,
+}
+
+/// A shard's ends of what the cold readers hold the other end of.
+#[derive(Debug)]
+pub struct ColdPorts {
+    /// Of this shard among the shards.
+    pub shard: usize,
+    /// One channel per reader; a partition always asks the same one.
+    pub requests: Vec<Sender<ColdRequest>>,
+    pub answers: Receiver<ColdAnswer>,
+    pub seats: Arc<ColdSeats>,
 }
 
 /// A shard's ends of everything that others hold the other end of.
@@ -77,6 +96,8 @@ pub struct ShardPorts {
     pub inbox: Receiver<ToShard>,
     pub bell: Arc<Bell<AtomicBool>>,
     pub encoders: Sender<Arc<Chunk>>,
+    /// `None`: the log is all there is.
+    pub cold: Option<ColdPorts>,
     pub lag: Sender<LagRequest>,
     pub watermarks: Arc<ArcSwap<Watermarks>>,
     pub bodies: Arc<ArcSwap<Bodies>>,
@@ -93,6 +114,14 @@ pub struct Shard {
     scene: Scene,
     connections: Slab<Connection>,
     ready: VecDeque<usize>,
+    /// Clients that new chunks may concern: all but the parked.
+    followers: BTreeSet<usize>,
+    subscriptions: Subscriptions,
+    /// Parked until a chunk of this round came; they are served with the next pass.
+    woken: Vec<usize>,
+    /// Sessions that want a seat among those who replay from below the log, in the order in which they asked.
+    waiting: VecDeque<usize>,
+    last_ticket: u64,
     assemblies: Vec<Assembly>,
     decoder: Decoder,
     scratch: Vec<u8>,
@@ -114,7 +143,9 @@ struct Scene {
     watermarks: Arc<Watermarks>,
     settings: SessionSettings,
     stats: Arc<ShardStats>,
+    runs: RunIndex,
     now_ms: u64,
+    wall_ms: i64,
 }
 
 impl Scene {
@@ -125,7 +156,9 @@ impl Scene {
             watermarks: &self.watermarks,
             settings: &self.settings,
             stats: &self.stats,
+            runs: &self.runs,
             now_ms: self.now_ms,
+            wall_ms: self.wall_ms,
         })
     }
 }
@@ -150,12 +183,19 @@ impl Shard {
                 watermarks,
                 settings: settings.session.clone(),
                 stats: ports.shard_stats.clone(),
+                runs: RunIndex::new(settings.runs_max),
                 now_ms: monotonic_ms(),
+                wall_ms: wall_clock_ms(),
             },
             settings,
             ports,
             connections: Slab::new(),
             ready: VecDeque::new(),
+            followers: BTreeSet::new(),
+            subscriptions: Subscriptions::default(),
+            woken: Vec::new(),
+            waiting: VecDeque::new(),
+            last_ticket: 0,
             assemblies: Vec::new(),
             decoder,
             scratch: vec![0; 64 * 1024],
@@ -180,6 +220,7 @@ impl Shard {
             self.scene.now_ms = monotonic_ms();
             self.ports.heartbeat.beat();
             self.take_inbox();
+            self.take_cold_answers();
             for event in &events {
                 if let Some(key) = event.token().0.checked_sub(1) {
                     self.on_socket(key, event.is_readable() || event.is_read_closed(), event.is_writable());
@@ -216,10 +257,14 @@ impl Shard {
         }
         self.news = false;
         self.passed_at = now;
-        for (key, connection) in &mut self.connections {
-            if connection.wants_chunks() && !connection.queued {
+        self.followers.extend(self.woken.drain(..));
+        for key in &self.followers {
+            if let Some(connection) = self.connections.get_mut(*key)
+                && connection.wants_chunks()
+                && !connection.queued
+            {
                 connection.queued = true;
-                self.ready.push_back(key);
+                self.ready.push_back(*key);
             }
         }
     }
@@ -246,7 +291,7 @@ impl Shard {
 
     fn take(&mut self, message: ToShard) {
         match message {
-            ToShard::Chunk(chunk) => self.news |= self.scene.ring.append(chunk),
+            ToShard::Chunk(chunk) => self.append(chunk),
             ToShard::Open { partition, at } => {
                 self.scene.ring.open(partition, at);
                 self.look_again();
@@ -260,6 +305,7 @@ impl Shard {
                 tracing::info!(reason, sessions = self.connections.len(), "stream changed: every client is closed");
                 self.close_all(CloseReason::StreamChanged);
                 self.scene.ring.clear();
+                self.scene.runs.clear();
                 self.scene.topology = None;
             }
             ToShard::Connection { stream, peer, seat } => self.welcome(stream, peer, seat),
@@ -268,6 +314,15 @@ impl Shard {
                 self.draining = Some(deadline_ms);
                 self.news = true;
             }
+        }
+    }
+
+    fn append(&mut self, chunk: Arc<Chunk>) {
+        let sequence = self.scene.ring.head();
+        if self.scene.ring.append(chunk.clone()) {
+            self.news = true;
+            self.scene.runs.note(&chunk);
+            self.subscriptions.wake(&chunk, sequence, &mut self.connections, &mut self.woken);
         }
     }
 
@@ -300,6 +355,15 @@ impl Shard {
         }
     }
 
+    pub(super) fn enqueue(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
     fn on_socket(&mut self, key: usize, readable: bool, writable: bool) {
         if readable {
             self.read(key);
@@ -316,6 +380,8 @@ impl Shard {
     }
 
     fn remove(&mut self, key: usize) {
+        self.followers.remove(&key);
+        self.subscriptions.leave(key);
         if let Some(mut connection) = self.connections.try_remove(key) {
             if let Err(error) = self.ports.poll.registry().deregister(&mut connection.stream) {
                 tracing::debug!(%error, "deregister");
@@ -342,11 +408,8 @@ impl Shard {
         self.with_session(key, |session, world| session.close(reason, world));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.ending_since_ms.get_or_insert(self.scene.now_ms);
-            if !connection.queued {
-                connection.queued = true;
-                self.ready.push_back(key);
-            }
         }
+        self.enqueue(key);
     }
 
     fn close_all(&mut self, reason: CloseReason) {
@@ -355,4 +418,9 @@ impl Shard {
             self.close(key, reason);
         }
     }
+}
+
+/// Only to be compared with Kafka's timestamps.
+fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -3,11 +3,14 @@
 use std::io::{ErrorKind, Write};
 use std::time::Instant;
 
+use super::cold::{Asked, ask_for_json};
 use super::connection::{Connection, Open, Phase};
 use super::{Shard, TURN};
+use crate::broadcast::filter::Filter;
 use crate::broadcast::session::{Session, Step};
 use crate::log::{Form, Ring};
 use crate::observe::stats::ShardStats;
+use crate::replay::ask::Wish;
 use crate::words::CloseReason;
 
 /// Bytes put together for one write.
@@ -38,6 +41,8 @@ pub(super) struct Assembly {
 
 /// How a visit to a client ended.
 enum Visit {
+    /// It wants something of the cold readers.
+    Ask(Wish),
     /// Nothing more to do for now.
     Done,
     /// The socket takes no more.
@@ -71,13 +76,24 @@ impl Shard {
     }
 
     fn serve_one(&mut self, key: usize) {
-        let visit = self.visit(key);
+        let visit = loop {
+            match self.visit(key) {
+                Visit::Ask(wish) => match self.ask_cold(key, wish) {
+                    Asked::Sent => continue,
+                    Asked::Full => break Visit::Done,
+                },
+                other => break other,
+            }
+        };
         match visit {
+            Visit::Ask(_) => {}
             Visit::Gone => return self.vanished(key),
             Visit::Finished(reason) => self.finish(key, reason),
             Visit::Again | Visit::Blocked | Visit::Done => {}
         }
         self.count_mid_frame(key);
+        self.leave_seat(key);
+        self.note_following(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.blocked = matches!(visit, Visit::Blocked);
         if matches!(visit, Visit::Again) && !connection.queued {
@@ -94,7 +110,7 @@ impl Shard {
 
     fn visit(&mut self, key: usize) -> Visit {
         let Some(connection) = self.connections.get_mut(key) else { return Visit::Done };
-        let Connection { stream, phase, progress_ms, waits_for_json, .. } = connection;
+        let Connection { stream, phase, progress_ms, waits_for_json, waits_for_cold, .. } = connection;
         let open = match phase {
             Phase::Handshake { .. } | Phase::Lingering { .. } => return Visit::Done,
             Phase::Answer { bytes, sent } => {
@@ -130,7 +146,7 @@ impl Shard {
             return farewell(session, stream);
         };
         let stats = &self.ports.shard_stats;
-        *waits_for_json = false;
+        (*waits_for_json, *waits_for_cold) = (false, false);
         let mut spent = 0;
         loop {
             let before = session.replaying_since();
@@ -143,9 +159,10 @@ impl Shard {
                 Step::Finished(reason) => return Visit::Finished(reason),
                 Step::NeedsJson => {
                     *waits_for_json = true;
-                    ask_for_json(&self.scene.ring, session.position(), &self.ports.encoders);
+                    ask_for_json(session.unrendered(&self.scene.ring, JSON_AHEAD), &self.ports.encoders);
                     return Visit::Done;
                 }
+                Step::Ask(wish) => return Visit::Ask(wish),
                 Step::Own => {
                     let wrote = write(stream, session.own());
                     if let Wrote::All(taken) | Wrote::Part(taken) = wrote {
@@ -197,6 +214,21 @@ impl Shard {
         }
     }
 
+    /// What a session follows may have changed, and whether new chunks concern it at all.
+    fn note_following(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Phase::Open(open) = &connection.phase else { return };
+        if connection.subscribed != open.session.filter_version() {
+            connection.subscribed = open.session.filter_version();
+            self.subscriptions.enter(key, open.session.filter().map(Filter::followed));
+        }
+        if open.session.is_parked() {
+            self.followers.remove(&key);
+        } else {
+            self.followers.insert(key);
+        }
+    }
+
     /// The close frame is out.
     fn finish(&mut self, key: usize, reason: CloseReason) {
         self.ports.shard_stats.closed[reason as usize].add(1);
@@ -220,17 +252,6 @@ impl Shard {
             stats.closed[CloseReason::OutOfBudget as usize].add(1);
             stats.aborted.add(1);
             self.remove(key);
-        }
-    }
-}
-
-/// Asks for the form of the chunk at `position` and of some after it, so that a replay does not wait for every one.
-/// When the encoders are behind, the next look, at the latest that of the sweep, asks again.
-fn ask_for_json(ring: &Ring, position: u64, encoders: &crossbeam_channel::Sender<std::sync::Arc<crate::log::Chunk>>) {
-    for chunk in (position..position + JSON_AHEAD).map_while(|sequence| ring.chunk(sequence)) {
-        if chunk.claim_json() && encoders.try_send(chunk.clone()).is_err() {
-            chunk.unclaim_json();
-            return;
         }
     }
 }

@@ -31,6 +31,8 @@ enum Due {
 impl Shard {
     pub(super) fn sweep(&mut self) {
         self.scene.watermarks = self.ports.watermarks.load_full();
+        self.scene.wall_ms = super::wall_clock_ms();
+        self.mind_seats();
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             match self.due(key) {
@@ -97,7 +99,11 @@ impl Shard {
             let out_of_time = now_ms + GOODBYE_MS >= deadline_ms;
             return if caught_up || out_of_time { Due::Close(CloseReason::ShuttingDown) } else { Due::Nothing };
         }
+        if let Some(world) = self.scene.world() {
+            open.session.check_pace(&world);
+        }
         if connection.blocked {
+            open.session.let_go();
             // While bytes wait, progress is what counts, not silence.
             let stalled = now_ms.saturating_sub(connection.progress_ms) > settings.stall_timeout_ms;
             return if stalled { Due::Close(CloseReason::Stalled) } else { Due::Nothing };
@@ -123,7 +129,13 @@ impl Shard {
             }
             return Due::Serve;
         }
-        if connection.waits_for_json || connection.unread { Due::Serve } else { Due::Nothing }
+        if let Some(world) = self.scene.world()
+            && open.session.progress_by_time(&world)
+        {
+            return Due::Serve;
+        }
+        let waits = connection.waits_for_json || connection.waits_for_cold || open.session.waits_for_cold();
+        if waits || connection.unread { Due::Serve } else { Due::Nothing }
     }
 
     /// Chunks go while the process holds more than its bound; a sixteenth more than needed goes at once, so that it

@@ -1,0 +1,182 @@
+//! The third tier: Kafka itself, read by offset with a consumer that belongs to no group and commits nothing.
+//!
+//! Reading goes by quanta. The consumer stays where a quantum ended, so that whoever asks for what follows finds it
+//! fetched already. Deliberately absent: who asks (`reader`), and what is kept (`cache`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::rebuild::{Makings, take};
+use crate::config::KafkaConfig;
+use crate::kafka::client::{Purpose, client_config};
+use crate::kafka::offsets;
+use crate::kafka::watch::{AskContext, BrokerWatch};
+use crate::log::Chunk;
+use crate::observe::stats::{Stats, monotonic_ms};
+use crate::words::{GapReason, Offset, PartitionId};
+
+/// Bytes of values in one quantum, about: one fetch.
+pub const QUANTUM_BYTES: u64 = 1 << 20;
+
+/// A quantum that has something ends after this.
+const QUANTUM: Duration = Duration::from_millis(100);
+
+/// One that has nothing is given up after this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Kafka did not answer in time, or refused. Heals by itself; whoever asks is told to come back.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka could not be read")]
+pub struct KafkaDown;
+
+/// One per cold reader.
+pub struct KafkaReader {
+    consumer: BaseConsumer<AskContext>,
+    topic: String,
+    /// What the consumer will hand over next, if it is assigned at all.
+    at: Option<(PartitionId, Offset)>,
+}
+
+impl KafkaReader {
+    /// Fails only if librdkafka refuses the settings; no broker has to be there.
+    pub fn new(kafka: &KafkaConfig, stats: Arc<Stats>) -> Result<Self, KafkaError> {
+        let context = AskContext(BrokerWatch::new("cold", stats));
+        let consumer = BaseConsumer::from_config_and_context(&client_config(kafka, Purpose::Cold), context)?;
+        Ok(Self { consumer, topic: kafka.topic.clone(), at: None })
+    }
+
+    /// Lets librdkafka run its callbacks while nobody asks.
+    pub fn rest(&mut self) {
+        if self.at.is_none() {
+            self.consumer.poll(Duration::ZERO);
+        }
+    }
+
+    /// Another stream: what was fetched is of the old one.
+    pub fn forget(&mut self) {
+        self.at = None;
+        if let Err(error) = self.consumer.unassign() {
+            tracing::debug!(%error, "unassign");
+        }
+    }
+
+    /// The chunks from `want` on, never beyond `until`, about a quantum of them. What Kafka no longer has is a chunk
+    /// that says so. Never empty.
+    pub fn read(
+        &mut self,
+        makings: &Makings,
+        partition: PartitionId,
+        want: Offset,
+        until: Offset,
+    ) -> Result<Vec<Arc<Chunk>>, KafkaDown> {
+        let started = Instant::now();
+        self.stand_at(partition, want)?;
+        let mut core = makings.core(partition, want);
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        while bytes < QUANTUM_BYTES && core.next() < until {
+            let has_some = core.next() > want;
+            let limit = if has_some { QUANTUM } else { PATIENCE };
+            let Some(left) = limit.checked_sub(started.elapsed()) else { break };
+            match self.consumer.poll(left) {
+                None => {}
+                Some(Ok(message)) => {
+                    let Some(offset) = Offset::from_kafka(message.offset()) else { continue };
+                    if message.partition() != partition.to_kafka() || offset < core.next() {
+                        continue;
+                    }
+                    if offset >= until {
+                        // It is the log's; between, there is nothing.
+                        core.cover(until);
+                        self.at = None;
+                        break;
+                    }
+                    take(&mut core, offset, message.timestamp().to_millis(), message.payload());
+                    bytes += message.payload_len() as u64;
+                    self.at = Some((partition, core.next()));
+                    if core.is_full() {
+                        chunks.extend(core.finish(monotonic_ms()).0);
+                    }
+                }
+                // It stands at the end of what may be read, which is not before the log's: the rest never were records.
+                Some(Err(KafkaError::PartitionEOF(_))) => core.cover(until),
+                Some(Err(error)) => {
+                    self.at = None;
+                    if !has_some && is_out_of_range(&error) {
+                        return self.gone(makings, partition, want, until);
+                    }
+                    self.consumer.context().0.count(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+                    if has_some {
+                        break;
+                    }
+                    self.stand_at(partition, want)?;
+                }
+            }
+        }
+        chunks.extend(core.finish(monotonic_ms()).0);
+        if chunks.is_empty() {
+            self.at = None;
+            return Err(KafkaDown);
+        }
+        Ok(chunks)
+    }
+
+    /// Per partition the first offset of that time; absent when no record is that late. All leaders must answer.
+    pub fn at_time(
+        &mut self,
+        partitions: &[PartitionId],
+        timestamp_ms: i64,
+    ) -> Result<BTreeMap<PartitionId, Offset>, KafkaDown> {
+        offsets::at_time_of_all(self.consumer.client(), &self.topic, partitions, timestamp_ms, PATIENCE).map_err(
+            |error| {
+                self.consumer.context().0.count(error.code());
+                KafkaDown
+            },
+        )
+    }
+
+    fn stand_at(&mut self, partition: PartitionId, want: Offset) -> Result<(), KafkaDown> {
+        if self.at == Some((partition, want)) {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(1);
+        let offset = KafkaOffset::Offset(want.to_kafka());
+        let assigned = list
+            .add_partition_offset(&self.topic, partition.to_kafka(), offset)
+            .and_then(|()| self.consumer.assign(&list));
+        if let Err(error) = assigned {
+            tracing::warn!(partition = partition.0, offset = want.0, %error, "a cold reader cannot be placed");
+            return Err(KafkaDown);
+        }
+        self.at = Some((partition, want));
+        Ok(())
+    }
+
+    /// Kafka begins later than what is wanted.
+    fn gone(
+        &mut self,
+        makings: &Makings,
+        partition: PartitionId,
+        want: Offset,
+        until: Offset,
+    ) -> Result<Vec<Arc<Chunk>>, KafkaDown> {
+        let (low, _) =
+            self.consumer.fetch_watermarks(&self.topic, partition.to_kafka(), PATIENCE).map_err(|_| KafkaDown)?;
+        let low = Offset::from_kafka(low).ok_or(KafkaDown)?.min(until);
+        if low <= want {
+            return Err(KafkaDown);
+        }
+        Ok(makings.lost(partition, want, low, GapReason::Retention).into_iter().collect())
+    }
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset))
+}
