@@ -256,6 +256,7 @@ mod tests {
             ("kafka.payload_max_bytes", "200MiB"),
             ("log.max_bytes", "1GiB"),
             ("fanout.mid_frame_max_bytes", "200MiB"),
+            ("cold.max_bytes", "400MiB"),
         ])
         .kafka_budget(4);
         assert_eq!(budget.receive_message_max_bytes, (400 << 20) + (1 << 20));

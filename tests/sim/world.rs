@@ -87,11 +87,12 @@ impl World {
 
     pub(crate) fn step(&mut self) {
         self.now_ms += if self.dice.below(1_000) == 0 { 6_000 } else { self.dice.below(3) };
-        match self.dice.below(115) {
+        match self.dice.below(118) {
             100..=108 => self.answer_cold(),
             109 => self.let_cold_go(),
             110..=112 => self.say_something_else(),
             113 => self.retain(),
+            115..=117 => self.evict(),
             114 => {
                 if let Some(who) = self.anybody() {
                     self.by_the_clock(who);
@@ -311,8 +312,7 @@ impl World {
         self.connected[who].client.note(|| format!("tiers: {:?} {}", pending.wish, tiers::brief(&found)));
         let mut connected = self.connected.swap_remove(who);
         self.with_world(host, |world, _| connected.session.cold_answer(pending.ticket, found, world));
-        self.connected.push(connected);
-        let who = self.connected.len() - 1;
+        self.put_back(who, connected);
         if !self.connected[who].stalled {
             let appetite = 1 + self.dice.below(9_000);
             self.serve(who, appetite);
@@ -341,7 +341,14 @@ impl World {
             connected.session.check_pace(world);
             connected.session.progress_by_time(world)
         });
+        self.put_back(who, connected);
+    }
+
+    /// Where it was taken from by `swap_remove`.
+    fn put_back(&mut self, who: usize, connected: Connected) {
         self.connected.push(connected);
+        let last = self.connected.len() - 1;
+        self.connected.swap(who, last);
     }
 
     /// Everything below the log is read to its end.
@@ -349,7 +356,7 @@ impl World {
         for _ in 0..100_000 {
             self.now_ms += 1;
             for who in 0..self.connected.len() {
-                self.connected[who].seated = true;
+                self.connected[who].seated = self.connected[who].session.is_cold();
                 self.connected[who].session.begin();
                 self.connected[who].session.cold_go();
                 self.serve(who, u64::MAX);
@@ -390,9 +397,7 @@ impl World {
         self.connected[who].client.wishes.push_back(wish);
         let mut connected = self.connected.swap_remove(who);
         self.with_world(host, |world, _| connected.session.hear(said, world));
-        self.connected.push(connected);
-        let last = self.connected.len() - 1;
-        self.connected.swap(who, last);
+        self.put_back(who, connected);
     }
 
     /// The log of a partition opens, as it does some time after the start of a host.
