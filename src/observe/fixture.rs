@@ -80,6 +80,7 @@ pub(super) fn busy() -> Stats {
         held.commit_watermark.set(Some(490));
         held.committed.set(Some(480));
         held.low_watermark.set(Some(3));
+        held.log_oldest.set(Some(300));
         held.high_watermark.set(Some(520));
         held.last_stable.set(Some(519));
         held.lag_records.set(Some(19));

@@ -9,7 +9,9 @@
 
 use super::exposition::Out;
 use super::snapshot::{Partition, Snapshot};
-use super::stats::{Answer, DlqFailure, KafkaTrouble, Protocol, Rejection, ResumeMode, Severity, WorkerState};
+use super::stats::{
+    Answer, DlqFailure, KafkaTrouble, Protocol, Rejection, ReplayTier, ResumeMode, Severity, WorkerState,
+};
 use crate::words::{CloseReason, DropReason, GapReason, SkipReason};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +174,8 @@ pub const TABLE: &[Series] = &[
         |s, out| out.partitions(s, |partition| partition.committed)),
     row("dashstream_partition_low_watermark_offset", Gauge, &["partition"], Known, "Kafka's log start.",
         |s, out| out.partitions(s, |partition| partition.low_watermark)),
+    row("dashstream_partition_log_oldest_offset", Gauge, &["partition"], Known, "Where the log of the partition begins; what is older is read from the tiers below.",
+        |s, out| out.partitions(s, |partition| partition.log_oldest)),
     row("dashstream_partition_high_watermark_offset", Gauge, &["partition"], Known, "Kafka's high watermark.",
         |s, out| out.partitions(s, |partition| partition.high_watermark)),
     row("dashstream_partition_last_stable_offset", Gauge, &["partition"], Known, "Kafka's last stable offset.",
@@ -283,6 +287,23 @@ pub const TABLE: &[Series] = &[
         |s, out| out.each(ResumeMode::ALL.map(ResumeMode::label), s.shards.replay_gap_records)),
     row("websocket_replay_latency_ms", Histogram, &["mode"], Always, "From a resume to the end of its replay.",
         |s, out| ResumeMode::ALL.iter().zip(&s.replay_latency_ms).for_each(|(mode, buckets)| out.buckets(&[mode.label()], buckets))),
+    row("replay_buffer_memory_hits_total", Counter, &[], Always, "Resumes that were answered from the log alone.",
+        |s, out| out.value(s.shards.log_hits)),
+    row("dashstream_replay_requests_total", Counter, &["tier"], Always, "Requests for records older than the log, by the tier that answered; cache is what was read a moment ago for somebody else.",
+        |s, out| out.each(ReplayTier::ALL.map(ReplayTier::label), s.replay.quanta)),
+    row("dashstream_replay_read_records_total", Counter, &["tier"], Always, "Records read from the tiers below the log, whoever got them.",
+        |s, out| out.each(ReplayTier::ALL.map(ReplayTier::label), s.replay.records)),
+    row("dashstream_replay_failures_total", Counter, &["tier"], Always, "Requests that a tier could not answer; the session asks again.",
+        |s, out| out.each(ReplayTier::ALL.map(ReplayTier::label), s.replay.failures)),
+    row("dashstream_cold_sessions", Gauge, &[], Always, "Clients that replay from below the log.", |s, out| out.value(s.replay.sessions)),
+    row("dashstream_cold_waiting_sessions", Gauge, &[], Always, "Clients that wait for others to have replayed: cold.max_sessions do.",
+        |s, out| out.value(s.shards.waiting)),
+    row("dashstream_cold_bytes", Gauge, &[], Always, "Live bytes of records read from below the log: what cold.max_bytes applies to.",
+        |s, out| out.value(s.replay.cold_bytes)),
+    row("dashstream_falling_behind_total", Counter, &[], Always, "Clients that were told that they take less than arrives, and get gaps from then on.",
+        |s, out| out.value(s.shards.falling_behind)),
+    row("dashstream_runs_indexed", Gauge, &[], Always, "Runs whose beginning is remembered, of the shard that remembers most.",
+        |s, out| out.value(s.shards.runs)),
     // Dead letters.
     row("websocket_dlq_sends_total", Counter, &["error_type"], Always, "Dead letters that Kafka acknowledged, by reason.",
         |s, out| out.each(DropReason::ALL.map(DropReason::label), s.dlq.sent)),

@@ -32,10 +32,29 @@ pub struct ReplayStats {
     pub records: [Counter; ReplayTier::ALL.len()],
     /// Requests that a tier could not answer.
     pub failures: [Counter; ReplayTier::ALL.len()],
-    /// Sessions that replay from below the log.
+    /// Sessions that have a seat: they replay from below the log.
     pub sessions: Gauge,
-    /// Sessions that wait for a seat.
-    pub waiting: Gauge,
-    /// Sessions that were told that they fall behind.
-    pub falling_behind: Counter,
+}
+
+/// [`ReplayStats`] at one moment.
+#[derive(Clone, Default, Debug)]
+pub struct Replay {
+    pub quanta: [u64; ReplayTier::ALL.len()],
+    pub records: [u64; ReplayTier::ALL.len()],
+    pub failures: [u64; ReplayTier::ALL.len()],
+    pub sessions: u64,
+    pub cold_bytes: u64,
+}
+
+impl ReplayStats {
+    pub fn read(&self, cold_bytes: &Gauge) -> Replay {
+        let counts = |counters: &[Counter; ReplayTier::ALL.len()]| counters.each_ref().map(Counter::get);
+        Replay {
+            quanta: counts(&self.quanta),
+            records: counts(&self.records),
+            failures: counts(&self.failures),
+            sessions: self.sessions.get(),
+            cold_bytes: cold_bytes.get(),
+        }
+    }
 }

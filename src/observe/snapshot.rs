@@ -10,8 +10,8 @@ use std::sync::PoisonError;
 
 use super::process::Process;
 use super::stats::{
-    Answer, Counter, DlqFailure, Gauge, Histogram, KafkaTrouble, PartitionStats, Protocol, Rejection, ResumeMode,
-    Severity, ShardStats, Stats, StreamState, WorkerState,
+    Answer, Counter, DlqFailure, Gauge, Histogram, KafkaTrouble, PartitionStats, Protocol, Rejection, Replay,
+    ResumeMode, Severity, ShardStats, Stats, StreamState, WorkerState,
 };
 use crate::config::{Assignment, Config, DlqMode, OnDecodeError, SchemaPolicy};
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason};
@@ -29,6 +29,7 @@ pub struct Snapshot {
     pub totals: Books,
     pub last_record_age_ms: Option<u64>,
     pub shards: Shards,
+    pub replay: Replay,
     pub dlq: Dlq,
     pub kafka: Kafka,
     pub threads: Vec<Thread>,
@@ -91,6 +92,7 @@ pub struct Partition {
     pub commit_watermark: Option<u64>,
     pub committed: Option<u64>,
     pub low_watermark: Option<u64>,
+    pub log_oldest: Option<u64>,
     pub high_watermark: Option<u64>,
     pub last_stable: Option<u64>,
     pub lag_records: Option<u64>,
@@ -144,6 +146,11 @@ pub struct Shards {
     pub log_oldest_age_ms: Option<u64>,
     pub mid_frame_bytes: u64,
     pub inbound_bytes: u64,
+    pub waiting: u64,
+    pub falling_behind: u64,
+    pub log_hits: u64,
+    /// Of the shard that remembers most.
+    pub runs: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -218,6 +225,7 @@ impl Snapshot {
             totals,
             last_record_age_ms: age(now_ms, last_record_at),
             shards,
+            replay: stats.replay.read(&stats.cold_bytes),
             dlq: Dlq {
                 sent: counts(&stats.dlq.sent),
                 failures: counts(&stats.dlq.failures),
@@ -355,6 +363,7 @@ impl Partition {
             commit_watermark: stats.commit_watermark.get(),
             committed: stats.committed.get(),
             low_watermark: stats.low_watermark.get(),
+            log_oldest: stats.log_oldest.get(),
             high_watermark: stats.high_watermark.get(),
             last_stable: stats.last_stable.get(),
             lag_records: stats.lag_records.get(),
@@ -399,6 +408,10 @@ impl Shards {
         self.log_oldest_age_ms = self.log_oldest_age_ms.max(age(now_ms, shard.log_oldest_at_ms.get()));
         self.mid_frame_bytes += shard.mid_frame_bytes.get();
         self.inbound_bytes += shard.inbound_bytes.get();
+        self.waiting += shard.waiting.get();
+        self.falling_behind += shard.falling_behind.get();
+        self.log_hits += shard.log_hits.get();
+        self.runs = self.runs.max(shard.runs.get());
     }
 }
 

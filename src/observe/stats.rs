@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
-pub use super::replay_stats::{ReplayStats, ReplayTier};
+pub use super::replay_stats::{Replay, ReplayStats, ReplayTier};
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -194,6 +194,8 @@ pub struct PartitionStats {
 
     /// Kafka's log start, high watermark and last stable offset. Written by lag; absent while unknown.
     pub low_watermark: MaybeGauge,
+    /// Where the log of the partition begins.
+    pub log_oldest: MaybeGauge,
     pub high_watermark: MaybeGauge,
     pub last_stable: MaybeGauge,
     /// Last stable offset − next, floored at 0. Written by lag; absent while unknown.
@@ -255,6 +257,7 @@ impl PartitionStats {
             &self.paused_at,
             &self.paused_reason,
             &self.low_watermark,
+            &self.log_oldest,
             &self.high_watermark,
             &self.last_stable,
             &self.lag_records,
@@ -328,6 +331,12 @@ pub struct ShardStats {
     pub log_oldest_at_ms: MaybeGauge,
     pub mid_frame_bytes: Gauge,
     pub inbound_bytes: Gauge,
+    /// Sessions that wait for a seat among those who replay from below the log.
+    pub waiting: Gauge,
+    pub falling_behind: Counter,
+    /// Resumes that were answered from the log alone.
+    pub log_hits: Counter,
+    pub runs: Gauge,
 }
 
 impl ShardStats {

@@ -1,4 +1,4 @@
-//! Clients that fall off a small log: under `gap` they are told exactly what they missed and go on, under `close` they
+//! Clients that fall off a small log: under `catchup` they get all of it, from Kafka; under `gap` they are told exactly what they missed and go on, under `close` they
 //! are closed with their reason; one that takes nothing at all, or shows no sign of life, does not hold its place.
 
 use std::time::{Duration, Instant};
@@ -55,8 +55,29 @@ impl Stage {
 }
 
 #[test]
+fn under_catchup_a_slow_client_gets_all_of_it() {
+    let mut stage = Stage::start("catchup", &[]);
+    let (mut v1, mut json) = (V1Client::connect(stage.gateway.ws()), JsonClient::connect(stage.gateway.ws()));
+    let (mut v1_ledger, mut json_ledger) = (Ledger::new(), Ledger::new());
+    // They do not read for a while, and fall off a log of 8 MiB several times over.
+    stage.produce_mib(60);
+    let lengths = [stage.length];
+    let followed = v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
+    assert!(!followed.timed_out && followed.closed.is_none(), "{followed:?}");
+    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
+    stage.produce_mib(1);
+    let lengths = [stage.length];
+    v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
+    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
+    for (who, ledger) in [("v1", &v1_ledger), ("json", &json_ledger)] {
+        assert_eq!(ledger.gaps, [], "{who}: Kafka has all of it");
+        ledger.assert_all(who, &lengths);
+    }
+}
+
+#[test]
 fn a_slow_client_is_told_what_it_missed() {
-    let mut stage = Stage::start("slow", &[]);
+    let mut stage = Stage::start("slow", &[("DASHSTREAM_CLIENT_SLOW_POLICY", "gap")]);
     let (mut v1, mut json) = (V1Client::connect(stage.gateway.ws()), JsonClient::connect(stage.gateway.ws()));
     let (mut v1_ledger, mut json_ledger) = (Ledger::new(), Ledger::new());
     stage.produce_mib(60);
@@ -90,11 +111,12 @@ fn under_close_it_is_closed_with_its_reason() {
     assert_eq!((closed.code, closed.reason.as_str()), (Some(4003), "fell_behind"));
     let last = *ledger.record_cursor().get(&0).expect("some records");
     assert_eq!(ledger.missing(0, 0, last), [0; 0], "up to there it has everything");
-    // With its cursor it is told what is gone.
+    // With its cursor it gets the rest, which Kafka has.
     let mut again = V1Client::connect(stage.gateway.ws());
     again.resume(&ledger.record_cursor());
     let (_, before) = again.follow_until_text(&mut ledger, "replay_complete", LIMIT);
-    assert!(before.iter().any(|text| text["type"] == "cursor_stale"), "{before:?}");
+    assert!(before.is_empty(), "{before:?}");
+    ledger.assert_all("the one that came back", &[stage.length]);
 }
 
 #[test]

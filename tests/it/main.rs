@@ -10,6 +10,8 @@ mod harness;
 
 mod every_byte_reaches_twenty_v1_clients;
 mod bad_records_have_one_disposition_each;
+mod come_back_from_before_the_log;
+mod filters_show_what_was_asked_for;
 mod kill_nine_loses_nothing;
 mod sigterm_says_goodbye;
 mod hostile_clients_hurt_nobody;

@@ -187,9 +187,12 @@ fn anything_else_is_refused_and_survived() {
     let stage = stage();
     let mut client = JsonClient::connect(stage.gateway.ws());
     let mut ledger = Ledger::new();
-    for frame in
-        [json!({"type": "subscribe"}), json!({"type": "pause"}), json!({"type": "unheard of"}), json!({"a": 1})]
-    {
+    for frame in [
+        json!({"type": "subscribe", "threads": 5}),
+        json!({"type": "resume", "from": "yesterday"}),
+        json!({"type": "unheard of"}),
+        json!({"a": 1}),
+    ] {
         client.socket.send_json(&frame);
         let refused = client.until(&mut ledger, "refused", LIMIT);
         assert!(refused["what"].is_string() && refused["why"].is_string(), "{frame} -> {refused}");

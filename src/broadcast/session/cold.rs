@@ -386,6 +386,7 @@ impl Session {
         if std::mem::replace(&mut self.falling_behind, true) {
             return;
         }
+        world.stats.falling_behind.add(1);
         self.settle_unit(world.ring);
         self.say(&Notice::FallingBehind);
         self.jump(world);

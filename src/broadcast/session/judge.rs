@@ -362,6 +362,7 @@ impl Session {
     }
 
     fn answer(&mut self, judging: Judging, world: &World<'_>) {
+        world.stats.log_hits.add(u64::from(self.cold.is_none()));
         self.unavailable = judging.answers.iter().any(|(_, answer)| matches!(answer, Answered::Unavailable { .. }));
         self.say_answers(judging.number, &judging.answers, world);
     }

@@ -126,6 +126,7 @@ pub struct Shard {
     decoder: Decoder,
     scratch: Vec<u8>,
     swept_ms: u64,
+    published_ms: u64,
     /// New chunks wait for the next pass.
     news: bool,
     passed_at: Instant,
@@ -200,6 +201,7 @@ impl Shard {
             decoder,
             scratch: vec![0; 64 * 1024],
             swept_ms: 0,
+            published_ms: 0,
             news: false,
             passed_at: now,
             load: Load { window_from: now, busy: Duration::ZERO, heavy: false },

@@ -16,6 +16,9 @@ const LINGER_MS: u64 = 2_000;
 /// Before the deadline of a drain everybody is told goodbye, whatever they still lack.
 const GOODBYE_MS: u64 = 2_500;
 
+/// How often the numbers of the log are published: what renders them does so once a second.
+const PUBLISH_MS: u64 = 500;
+
 /// What the sweep does to one connection.
 enum Due {
     Nothing,
@@ -52,7 +55,10 @@ impl Shard {
             }
         }
         self.evict_old();
-        self.publish();
+        if self.scene.now_ms.saturating_sub(self.published_ms) >= PUBLISH_MS {
+            self.published_ms = self.scene.now_ms;
+            self.publish();
+        }
     }
 
     fn due(&mut self, key: usize) -> Due {
@@ -192,5 +198,15 @@ impl Shard {
         let oldest = self.scene.ring.chunk(self.scene.ring.tail()).map(|chunk| chunk.made_at_ms);
         stats.log_oldest_at_ms.set(oldest);
         stats.log_bytes.set(self.ports.stats.chunk_bytes.get());
+        stats.runs.set(self.scene.runs.len() as u64);
+        stats.waiting.set(self.waiting.len() as u64);
+        if let Some(cold) = &self.ports.cold {
+            self.ports.stats.replay.sessions.set(u64::from(cold.seats.taken()));
+        }
+        for (partition, oldest, _) in self.scene.ring.partitions() {
+            if let Some(partition) = self.ports.stats.partition(partition) {
+                partition.log_oldest.set(Some(oldest.0));
+            }
+        }
     }
 }

@@ -95,6 +95,11 @@ impl JsonClient {
         self.socket.send_json(&json!({"type": "resume", "from": from, "stream": self.stream()}));
     }
 
+    /// Anything else that a client may say.
+    pub fn say(&mut self, message: &Value) {
+        self.socket.send_json(message);
+    }
+
     pub fn ping(&mut self, nonce: &str) {
         self.socket.send_json(&json!({"type": "ping", "nonce": nonce}));
     }

@@ -1,5 +1,6 @@
 //! A client of `dashstream.v2`, reading the frames of `proto/gateway.proto` field by field.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,15 @@ impl V2Client {
 
     pub fn resume_earliest(&mut self) {
         let resume = Writer::new().bytes(1, self.stream.clone()).message(3, Writer::new());
+        self.send(Writer::new().message(1, resume));
+    }
+
+    /// From behind this cursor.
+    pub fn resume(&mut self, cursor: &BTreeMap<u32, u64>) {
+        let entries = cursor.iter().fold(Writer::new(), |cursor, (partition, offset)| {
+            cursor.message(1, Writer::new().varint(1, u64::from(*partition)).varint(2, *offset))
+        });
+        let resume = Writer::new().bytes(1, self.stream.clone()).message(2, entries);
         self.send(Writer::new().message(1, resume));
     }
 
