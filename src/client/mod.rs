@@ -1,19 +1,20 @@
 //! The reference client: reads a stream over `dashstream.v2`, blocking, and never loses its place.
 //!
 //! ```no_run
-//! use dashstream::client::{Client, Event, FileStore, Flow, Start};
+//! use dashstream::client::{Client, DecodeError, Event, FileStore, Flow, Start};
 //!
-//! let mut client = Client::builder("ws://127.0.0.1:3002/ws")
-//!     .start(Start::Earliest)
+//! let mut client = Client::builder("ws://127.0.0.1:3002")
+//!     .start(Start::Earliest) // where there is no cursor yet
 //!     .store(FileStore::new("my.cursor"))
 //!     .build()?;
 //! client.run(|event| {
 //!     match event {
-//!         Event::Record(record) => println!("{} {}: {:?}", record.partition, record.offset, record.message()),
-//!         Event::Gap { partition, first, last, reason } => println!("{partition} {first}-{last}: lost, {reason}"),
+//!         Event::Record(record) => println!("{} {}: {:?}", record.partition, record.offset, record.message()?),
+//!         Event::Gap { first, last, reason, .. } => eprintln!("{first} to {last} are lost: {reason}"),
+//!         Event::Disconnected { why, retry_in } => eprintln!("{why}; again in {retry_in:?}"),
 //!         _ => {}
 //!     }
-//!     Ok::<_, std::io::Error>(Flow::Continue)
+//!     Ok::<_, DecodeError>(Flow::Continue)
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
