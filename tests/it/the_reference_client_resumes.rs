@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashstream::client::{Builder, Client, Event, FileStore, Flow, Start};
@@ -52,12 +53,12 @@ fn builder(setup: &Setup) -> Builder {
 fn live(client: &mut Client, got: &Mutex<Got>, records: u64) -> ControlFlow<()> {
     let handle = client.handle();
     let mut left = records;
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // The last record may be there before it is known to be the last.
-        let over = Mutex::new(false);
         scope.spawn(|| {
             wait::until_true("a life to be over", LIMIT, || {
-                got.lock().expect("the judge is content").done || *over.lock().expect("not poisoned")
+                got.lock().expect("the judge is content").done || over.load(Ordering::Relaxed)
             });
             handle.stop();
         });
@@ -66,7 +67,7 @@ fn live(client: &mut Client, got: &Mutex<Got>, records: u64) -> ControlFlow<()> 
             got.lock().expect("not poisoned").note(event);
             Ok::<_, std::convert::Infallible>(if left == 0 { Flow::Stop } else { Flow::Continue })
         });
-        *over.lock().expect("not poisoned") = true;
+        over.store(true, Ordering::Relaxed);
         ran.expect("a client ends only when it is told to");
     });
     let mut got = got.lock().expect("not poisoned");
