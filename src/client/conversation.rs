@@ -59,6 +59,9 @@ pub(super) struct Conversation {
     tracks: BTreeMap<u32, Track>,
     /// How many were said. The gateway counts the same way.
     resumes: u64,
+    /// Still to be said. One after the other, each when the one before is answered: a resume ends the search for an
+    /// answer to the one before, which is then `unavailable`.
+    planned: VecDeque<resume::From>,
     /// In effect: the gateway may pass over records.
     filtered: bool,
     /// Filters that were said and not yet applied: whether they let everything through.
@@ -84,6 +87,7 @@ impl Conversation {
             stream: None,
             tracks: BTreeMap::new(),
             resumes: 0,
+            planned: VecDeque::new(),
             filtered: false,
             filters: VecDeque::new(),
             told_paused: false,
@@ -122,6 +126,7 @@ impl Conversation {
                     }
                 }
                 self.in_effect(answers.resume, false);
+                self.proceed();
             }
             Frame::Live(live) => {
                 self.asked(live.resume)?;
@@ -174,9 +179,10 @@ impl Conversation {
         self.deliver(Event::StreamChanged { was, now: None }, Move::stream(String::new(), Vec::new()));
     }
 
-    /// Pauses or goes on, if that was not said already.
+    /// Pauses or goes on, if that was not said already. Not before what was asked is answered, since a pause too would
+    /// end the search for an answer.
     pub(super) fn set_paused(&mut self, paused: bool) {
-        if self.stream.is_some() && paused != self.told_paused {
+        if self.stream.is_some() && paused != self.told_paused && !(paused && self.awaits()) {
             self.told_paused = paused;
             self.say(match paused {
                 true => client_frame::Frame::Pause(gateway::Pause {}),
@@ -197,13 +203,13 @@ impl Conversation {
 
     /// Time passes. Why the connection should be given up, if it should.
     pub(super) fn tick(&mut self, now: Duration, answer_timeout: Duration) -> Option<Why> {
-        let awaits = self.tracks.values().any(|track| matches!(track.state, State::Awaiting { .. }));
-        if !awaits || self.waiting || self.told_paused {
+        if !self.awaits() || self.waiting || self.told_paused {
             self.awaiting_since = None;
         } else if now.saturating_sub(*self.awaiting_since.get_or_insert(now)) >= answer_timeout {
             return Some(Why::NoAnswer);
         }
-        if self.retry_at.is_none_or(|at| now < at) {
+        // A resume would end a pause.
+        if self.retry_at.is_none_or(|at| now < at) || self.told_paused || self.awaits() {
             return None;
         }
         self.retry_at = None;
@@ -236,9 +242,8 @@ impl Conversation {
         if let Some(filter) = &plan.subscribe {
             self.subscribe(filter);
         }
-        for from in plan.resumes {
-            self.resume(from);
-        }
+        self.planned = plan.resumes.into();
+        self.proceed();
         // Of the same stream nothing is forgotten, not even what is not acknowledged yet.
         let moved =
             if self.cursor.stream == stream { Move::many(plan.begin) } else { Move::stream(stream, plan.begin) };
@@ -398,6 +403,10 @@ impl Conversation {
         }
         self.in_effect(live.resume, true);
         self.waiting = false;
+        if !self.planned.is_empty() {
+            self.proceed();
+            return;
+        }
         let mut moves = Vec::new();
         for (partition, to) in std::mem::take(&mut self.searched) {
             let track = self.tracks.entry(partition).or_insert_with(|| Track::new(State::Open));
@@ -471,6 +480,22 @@ impl Conversation {
     /// The answer is to a resume that was said; 0 is the start of the connection.
     fn asked(&self, resume: u64) -> Result<(), ProtocolError> {
         if resume > self.resumes { Err(ProtocolError::UnknownResume { resume }) } else { Ok(()) }
+    }
+
+    /// Says the next resume, if the one before is answered.
+    fn proceed(&mut self) {
+        let said = self.resumes;
+        let awaits = |track: &Track| matches!(track.state, State::Awaiting { resume, .. } if resume <= said);
+        if !self.tracks.values().any(awaits)
+            && let Some(from) = self.planned.pop_front()
+        {
+            self.resume(from);
+        }
+    }
+
+    /// Some partition has no answer yet.
+    fn awaits(&self) -> bool {
+        self.tracks.values().any(|track| matches!(track.state, State::Awaiting { .. }))
     }
 
     fn in_effect(&mut self, resume: u64, also_named: bool) {

@@ -290,8 +290,9 @@ fn a_start_for_all_begins_where_the_answers_say() {
 fn the_beginning_that_kafka_no_longer_has_is_told() {
     let mut talk = Talk::new(Start::Latest, Filter::default(), cursor("s", &[(0, 0), (1, 5)]));
     talk.hear(hello("s", &[9, 9]));
-    assert_eq!(talk.says(), "earliest of s, cursor {1: 4} of s");
+    assert_eq!(talk.says(), "earliest of s", "a second resume would cut the answer to the first one short");
     assert_eq!(talk.hear(answers(1, &[(0, resumed(2)), (1, resumed(1))])), "0 truncated 0-2");
+    assert_eq!(talk.says(), "cursor {1: 4} of s");
     assert_eq!(talk.hear(batch(1, 1, 5, &[1, 2, 3, 4])), "", "not ours: the cursor is still to be answered");
     assert_eq!(talk.hear(answers(2, &[(1, resumed(5))])), "1@5");
     assert_eq!(talk.hear(live(1)), "", "there is a second resume");
@@ -406,16 +407,54 @@ fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
     talk.hear(hello("s", &[9]));
     assert_eq!(talk.inner.tick(SECOND, 10 * SECOND), None);
     assert_eq!(talk.inner.tick(10 * SECOND, 10 * SECOND), Some(Why::NoAnswer));
-    talk.inner.set_paused(true);
-    assert!(talk.says().ends_with("pause"));
-    assert_eq!(talk.inner.tick(60 * SECOND, 10 * SECOND), None, "nothing may come in a pause");
-    talk.inner.set_paused(false);
-    talk.inner.set_paused(false);
-    assert_eq!(talk.says(), "continue");
-    assert_eq!(talk.inner.tick(60 * SECOND, 10 * SECOND), None);
-    assert_eq!(talk.inner.tick(70 * SECOND, 10 * SECOND), Some(Why::NoAnswer));
-    assert_eq!(talk.hear(Frame::Waiting(wire::Waiting { resume: 1 })), "waiting");
+    assert_eq!(talk.hear(answers(1, &[(0, resumed(2))])), "0@2");
     assert_eq!(talk.inner.tick(900 * SECOND, 10 * SECOND), None);
+
+    let mut talk = Talk::new(Start::Latest, Filter::default(), cursor("s", &[(0, 0), (1, 5)]));
+    talk.hear(hello("s", &[9, 9]));
+    assert_eq!(talk.hear(answers(1, &[(0, resumed(0)), (1, resumed(0))])), "0@0");
+    assert_eq!(talk.inner.tick(SECOND, 10 * SECOND), None);
+    assert_eq!(talk.hear(Frame::Waiting(wire::Waiting { resume: 2 })), "waiting");
+    assert_eq!(talk.inner.tick(900 * SECOND, 10 * SECOND), None, "it waits for its turn");
+}
+
+#[test]
+fn a_pause_waits_for_the_answers_and_nothing_is_asked_in_it() {
+    let mut talk = Talk::new(Start::Latest, Filter::default(), cursor("s", &[(0, 5)]));
+    talk.hear(hello("s", &[9]));
+    talk.inner.set_paused(true);
+    assert_eq!(talk.says(), "cursor {0: 4} of s");
+    let unavailable = Answer::Unavailable(wire::Unavailable { retry_after_ms: 1_000 });
+    assert_eq!(talk.hear(answers(1, &[(0, unavailable)])), "0 unavailable 1s");
+    talk.inner.set_paused(true);
+    talk.inner.set_paused(true);
+    assert_eq!(talk.says(), "pause");
+    assert_eq!((talk.inner.tick(60 * SECOND, SECOND), talk.says()), (None, String::new()), "a resume would end it");
+    talk.inner.set_paused(false);
+    talk.inner.set_paused(false);
+    assert_eq!(talk.inner.tick(61 * SECOND, SECOND), None);
+    assert_eq!(talk.says(), "continue, cursor {0: 4} of s");
+}
+
+#[test]
+fn what_flows_may_become_unavailable() {
+    let mut talk = Talk::flowing(&[(0, 5)]);
+    talk.says();
+    let unavailable = Answer::Unavailable(wire::Unavailable { retry_after_ms: 1_000 });
+    assert_eq!(talk.hear(batch(0, 5, 8, &[5, 6, 7])), "0:5 0:6 0:7");
+    assert_eq!(talk.hear(answers(1, &[(0, unavailable)])), "0 unavailable 1s");
+    assert_eq!(talk.inner.tick(SECOND, SECOND), None);
+    assert_eq!(talk.says(), "cursor {0: 7} of s");
+}
+
+#[test]
+fn a_start_that_is_answered_by_live_alone_does_not_hold_up_the_cursor() {
+    let mut talk = Talk::new(Start::Latest, Filter::default(), cursor("s", &[(0, 0), (1, 5)]));
+    talk.hear(hello("s", &[9, 9]));
+    assert_eq!((talk.says().as_str(), talk.hear(live(1)).as_str()), ("earliest of s", ""));
+    assert_eq!(talk.says(), "cursor {1: 4} of s");
+    assert_eq!(talk.hear(answers(2, &[(1, resumed(5))])), "1@5");
+    assert_eq!(talk.hear(live(2)), "live");
 }
 
 #[test]

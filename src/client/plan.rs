@@ -1,8 +1,8 @@
 //! How to ask for a place: what is said after Hello, and what each partition then waits for. Pure.
 //!
 //! A cursor on the wire names the last offset applied, so it has no word for a partition of which nothing was applied.
-//! Such partitions are asked for by a resume for all (`earliest`, a timestamp ...) that goes before; the cursor after
-//! it takes the others to their places, and those that it does not name go on where the first one left them.
+//! Such partitions are asked for by a resume for all (`earliest`, a timestamp ...) that goes before; the cursor, said
+//! when that is answered, takes the others to their places, and those that it does not name go on where the first one left them.
 
 use std::collections::BTreeMap;
 

@@ -456,3 +456,16 @@ fn it_gives_up_when_told_to_and_where_coming_back_does_not_help() {
     };
     check(vec![peer(refusing)], "refuses resume: unsupported");
 }
+
+/// The module's example is compiled as a doc test.
+#[test]
+fn the_readme_shows_the_example_that_compiles() {
+    let code = |text: &str, skip: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.strip_prefix(skip).unwrap_or(line).trim_end().to_owned());
+        let lines = lines.skip_while(|line| !line.starts_with("let mut client = Client::builder"));
+        lines.take_while(|line| !line.starts_with("```") && !line.starts_with('#')).collect()
+    };
+    let shown = code(include_str!("../../../README.md"), "");
+    assert!(shown.len() > 10, "{shown:?}");
+    assert_eq!(shown, code(include_str!("../mod.rs"), "//! "));
+}
