@@ -94,7 +94,8 @@ pub enum Event {
     Progress {
         next: Vec<(u32, u64)>,
     },
-    /// The search for a run is through this partition: `[from, to)` was looked at.
+    /// The search for a run is through this partition: `[from, to)` was looked at, and before live nothing else. It
+    /// ends before what is live where the gateway's limit on a search was reached.
     Searched {
         partition: u32,
         from: u64,

@@ -18,8 +18,8 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Stops, pauses or re-filters a client from any thread. What it asks for is noticed within a tenth of a second,
-/// while the handler is not running.
+/// Stops, pauses or re-filters a client from any thread. What it asks for is noticed within a tenth of a second, but
+/// not while the handler runs, nor while an address is resolved or tried ([`super::Builder::connect_timeout`]).
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     shared: Arc<Shared>,
@@ -41,7 +41,8 @@ impl Handle {
         self.wish(|wishes| wishes.paused = false);
     }
 
-    /// From [`super::Event::Applied`] on, only what matches. What was withheld before does not come.
+    /// From [`super::Event::Applied`] on, only what matches. What was withheld before does not come. Takes the place of
+    /// a run too. A filter that the gateway refuses ends the client.
     pub fn set_filter(&self, filter: Filter) {
         self.wish(|wishes| wishes.filter = Some(filter));
     }
