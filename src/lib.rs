@@ -45,6 +45,7 @@
 //! | [`lag`] | how far behind, whether stuck | what follows for readiness |
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
+//! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
 //!
 //! # Invariants
@@ -100,6 +101,8 @@ pub mod gateway;
 pub mod observe;
 #[cfg(feature = "gateway")]
 pub mod page;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

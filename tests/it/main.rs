@@ -1,6 +1,7 @@
 //! The promises to a user, each a file named after it, against the shipped binary and a real Kafka.
 //!
-//! Run by `tests/run`, which starts the shared broker. Deliberately absent: any use of the crate's own code.
+//! Run by `tests/run`, which starts the shared broker. Deliberately absent: any use of the crate's own code, but for
+//! the reference client in the one file that judges it.
 
 #![allow(clippy::disallowed_methods, reason = "the fences are the gateway's; a test is not the gateway")]
 #![allow(clippy::print_stderr, reason = "what a failed test prints is its output")]
@@ -13,6 +14,7 @@ mod bad_records_have_one_disposition_each;
 mod come_back_from_before_the_log;
 mod filters_show_what_was_asked_for;
 mod kill_nine_loses_nothing;
+mod the_reference_client_resumes;
 mod sigterm_says_goodbye;
 mod hostile_clients_hurt_nobody;
 mod resume_answers_are_typed;
