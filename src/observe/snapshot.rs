@@ -6,7 +6,7 @@
 
 use std::array;
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::process::Process;
 use super::stats::{
@@ -30,6 +30,7 @@ pub struct Snapshot {
     pub last_record_age_ms: Option<u64>,
     pub shards: Shards,
     pub dlq: Dlq,
+    pub redis: Redis,
     pub kafka: Kafka,
     pub threads: Vec<Thread>,
     pub rejections: [u64; Rejection::ALL.len()],
@@ -57,6 +58,14 @@ pub struct Facts {
     pub dlq_mode: DlqMode,
     pub log_max_bytes: u64,
     pub lag_check_interval_ms: u64,
+    /// None when there is no Redis tier.
+    pub redis: Option<RedisFacts>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RedisFacts {
+    pub ttl_seconds: u64,
+    pub max_entries: u32,
 }
 
 /// What became of the records of one partition, or of all.
@@ -105,6 +114,8 @@ pub struct Partition {
     pub stall_repairs: u64,
     pub heartbeat_age_ms: Option<u64>,
     pub last_record_age_ms: Option<u64>,
+    /// What Redis has of it: the oldest offset and the one after the newest, while known.
+    pub redis: Option<(Offset, Offset)>,
 }
 
 /// The record at which `KAFKA_ON_DECODE_ERROR = pause` stopped a partition.
@@ -157,6 +168,23 @@ pub struct Dlq {
 }
 
 #[derive(Clone, Debug)]
+pub struct Redis {
+    /// None when there is no such tier, or its thread has not begun.
+    pub up: Option<bool>,
+    pub errors: u64,
+    pub read_latency_ms: Buckets,
+    pub write_latency_ms: Buckets,
+    pub hits: u64,
+    pub misses: u64,
+    pub refused_entries: u64,
+    pub written_records: u64,
+    pub write_dropped: u64,
+    pub write_failures: u64,
+    pub last_write_age_ms: Option<u64>,
+    pub queue_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
 pub struct Kafka {
     pub troubles: [u64; KafkaTrouble::ALL.len()],
     pub last_trouble_age_ms: Option<u64>,
@@ -197,8 +225,12 @@ impl Snapshot {
         // from one to the other while they are summed.
         let held = stats.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let departed = stats.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions: Vec<Partition> =
-            held.iter().map(|(partition, stats)| Partition::read(*partition, stats, now_ms)).collect();
+        let in_redis = stats.redis.bounds.load();
+        let read = |(partition, stats): (&PartitionId, &Arc<PartitionStats>)| Partition {
+            redis: in_redis.get(partition).copied(),
+            ..Partition::read(*partition, stats, now_ms)
+        };
+        let partitions: Vec<Partition> = held.iter().map(read).collect();
         let mut totals = Books::default();
         partitions.iter().for_each(|partition| totals.add(&partition.books));
         departed.values().for_each(|stats| totals.add(&Books::read(stats)));
@@ -226,6 +258,7 @@ impl Snapshot {
                 topic_found: stats.dlq.topic_found.get().map(|found| found > 0),
                 breaker_open: stats.dlq.breaker_open.get() > 0,
             },
+            redis: Redis::read(stats, now_ms),
             kafka: Kafka::read(stats, now_ms),
             threads: threads(stats, now_ms),
             rejections: counts(&stats.rejections),
@@ -282,6 +315,10 @@ impl Facts {
             dlq_mode: config.dlq.mode,
             log_max_bytes: config.log.max_bytes,
             lag_check_interval_ms: config.lag.check_interval.as_millis() as u64,
+            redis: config.replay.redis.is_on().then(|| RedisFacts {
+                ttl_seconds: config.replay.redis.ttl.as_secs(),
+                max_entries: config.replay.redis.max_entries,
+            }),
         }
     }
 }
@@ -367,6 +404,7 @@ impl Partition {
             stall_repairs: stats.stall_repairs.get(),
             heartbeat_age_ms: age(now_ms, Some(stats.heartbeat_ms.get()).filter(|beat| *beat > 0)),
             last_record_age_ms: age(now_ms, stats.last_record_at_ms.get()),
+            redis: None,
         }
     }
 }
@@ -399,6 +437,26 @@ impl Shards {
         self.log_oldest_age_ms = self.log_oldest_age_ms.max(age(now_ms, shard.log_oldest_at_ms.get()));
         self.mid_frame_bytes += shard.mid_frame_bytes.get();
         self.inbound_bytes += shard.inbound_bytes.get();
+    }
+}
+
+impl Redis {
+    fn read(stats: &Stats, now_ms: u64) -> Self {
+        let redis = &stats.redis;
+        Self {
+            up: redis.up.get().map(|up| up > 0),
+            errors: redis.errors.get(),
+            read_latency_ms: Buckets::read(&redis.read_latency_ms),
+            write_latency_ms: Buckets::read(&redis.write_latency_ms),
+            hits: redis.hits.get(),
+            misses: redis.misses.get(),
+            refused_entries: redis.refused_entries.get(),
+            written_records: redis.written_records.get(),
+            write_dropped: redis.write_dropped.get(),
+            write_failures: redis.write_failures.get(),
+            last_write_age_ms: age(now_ms, redis.last_write_at_ms.get()),
+            queue_bytes: redis.queue_bytes.get(),
+        }
     }
 }
 
