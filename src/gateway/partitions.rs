@@ -22,6 +22,7 @@ use crate::partition::core::{Core, CoreSettings};
 use crate::partition::dispose::Rules;
 use crate::partition::sequence;
 use crate::partition::worker::{Progress, Worker, WorkerSettings};
+use crate::replay::redis::RedisInlet;
 use crate::words::{Offset, PartitionId, StreamIdentity};
 
 /// A shard takes what it is told within this, or it is stuck, and the watchdog sees that.
@@ -35,6 +36,7 @@ pub struct Partitions {
     pub config: Config,
     pub shards: Vec<ShardInbox>,
     pub dlq: DlqInlet,
+    pub redis: Option<RedisInlet>,
     pub commands: Sender<PollCommand>,
     pub ended: Sender<Ended>,
     pub stats: Arc<Stats>,
@@ -62,6 +64,7 @@ impl Partitions {
         config: Config,
         shards: Vec<ShardInbox>,
         dlq: DlqInlet,
+        redis: Option<RedisInlet>,
         commands: Sender<PollCommand>,
         ended: Sender<Ended>,
         stats: Arc<Stats>,
@@ -71,6 +74,7 @@ impl Partitions {
             config,
             shards,
             dlq,
+            redis,
             commands,
             ended,
             stats,
@@ -131,7 +135,8 @@ impl Partitions {
             settings,
             progress,
             shards: self.shards.clone(),
-            dlq: self.dlq.for_stream(stream),
+            dlq: self.dlq.for_stream(stream.clone()),
+            redis: self.redis.as_ref().map(|redis| redis.for_stream(stream)),
             stop,
             ledger: Arc::new(Ledger::default()),
             commands: self.commands.clone(),
@@ -233,6 +238,9 @@ impl PartitionHost for Partitions {
         let identity = Arc::new(identity.clone());
         self.stream = Some(identity.clone());
         self.partition_count = partition_count;
+        if let Some(redis) = &self.redis {
+            redis.topology(identity.clone(), partition_count);
+        }
         self.tell(|| ToShard::Topology { identity: identity.clone(), partition_count });
     }
 
@@ -240,6 +248,9 @@ impl PartitionHost for Partitions {
         self.stream = None;
         self.log_next.clear();
         self.positions.clear();
+        if let Some(redis) = &self.redis {
+            redis.stream_changed();
+        }
         self.tell(|| ToShard::StreamChanged { reason });
     }
 }

@@ -29,6 +29,7 @@ use crate::observe::http::Surface;
 use crate::observe::render::Renderer;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::stats::{ShardStats, Stats, monotonic_ms};
+use crate::replay::redis::{RedisInlet, RedisWriter, RedisWriterOptions, writer as redis_writer};
 
 /// Encoder threads for JSON. One keeps up with a busy page; two use what two cores leave.
 const ENCODERS: usize = 1;
@@ -70,10 +71,23 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         heartbeat: stats.heartbeat("dlq", dlq_thread::HEARTBEAT_LIMIT.as_millis() as u64),
     })?;
     let inlet = DlqInlet::new(wiring.dlq_channels(), &config.dlq, stats.clone());
+    let redis_inlet = config.replay.redis.is_on().then(|| {
+        RedisInlet::new(wiring.to_redis.0.clone(), &config.replay.redis, stats.clone())
+    });
+    let redis = redis_inlet.clone().and_then(|inlet| {
+        RedisWriter::new(RedisWriterOptions {
+            chunks: wiring.to_redis.1.clone(),
+            inlet,
+            config: config.clone(),
+            stats: stats.clone(),
+            heartbeat: stats.heartbeat("redis", redis_writer::HEARTBEAT_LIMIT.as_millis() as u64),
+        })
+    });
     let host = Partitions::new(
         (*config).clone(),
         inboxes.clone(),
         inlet,
+        redis_inlet,
         wiring.commands.0.clone(),
         ended.clone(),
         stats.clone(),
@@ -110,6 +124,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         control,
         positions,
         dlq_stop: wiring.dlq_stop.0,
+        redis_stop: wiring.redis_stop.0,
         inboxes: inboxes.clone(),
         config: config.clone(),
         stats: stats.clone(),
@@ -163,6 +178,13 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         }
         Ok(())
     })?;
+    if let Some(redis) = redis {
+        let redis_stop = wiring.redis_stop.1;
+        house.spawn("redis", &ended, move || {
+            redis.run(&redis_stop);
+            Ok(())
+        })?;
+    }
     let stop = stops.clone();
     house.spawn("lag", &ended, move || {
         lag.run(&stop.side);

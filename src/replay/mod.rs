@@ -5,3 +5,4 @@
 //! log again (`broadcast::session`).
 
 pub mod span;
+pub mod redis;
