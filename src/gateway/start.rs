@@ -71,9 +71,11 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         heartbeat: stats.heartbeat("dlq", dlq_thread::HEARTBEAT_LIMIT.as_millis() as u64),
     })?;
     let inlet = DlqInlet::new(wiring.dlq_channels(), &config.dlq, stats.clone());
-    let redis_inlet = config.replay.redis.is_on().then(|| {
-        RedisInlet::new(wiring.to_redis.0.clone(), &config.replay.redis, stats.clone())
-    });
+    let redis_inlet = config
+        .replay
+        .redis
+        .is_on()
+        .then(|| RedisInlet::new(wiring.to_redis.0.clone(), &config.replay.redis, stats.clone()));
     let redis = redis_inlet.clone().and_then(|inlet| {
         RedisWriter::new(RedisWriterOptions {
             chunks: wiring.to_redis.1.clone(),

@@ -95,7 +95,9 @@ impl House {
             }
         }
         // Beside the others, and joined with what is left: a Redis that does not answer holds nobody up.
-        if self.config.replay.redis.is_on() && self.redis_stop.try_send(Instant::now() + REDIS_FLUSH.min(work())).is_err() {
+        if self.config.replay.redis.is_on()
+            && self.redis_stop.try_send(Instant::now() + REDIS_FLUSH.min(work())).is_err()
+        {
             tracing::debug!("the redis thread is gone already");
         }
         if self.dlq_stop.try_send(Instant::now() + work() / 2).is_err() {

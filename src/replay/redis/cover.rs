@@ -15,9 +15,8 @@ pub(super) fn cover(heads: &[Head], want: Offset, until: Offset, bytes_max: u64)
     let mut at = want;
     let mut bytes = 0;
     while at < until {
-        let covering = heads.iter().enumerate().filter(|(_, head)| {
-            head.lost.is_none() && head.from <= at && at < head.next
-        });
+        let covering =
+            heads.iter().enumerate().filter(|(_, head)| head.lost.is_none() && head.from <= at && at < head.next);
         // Of two that reach equally far the smaller has less that was had already.
         let best = covering.max_by_key(|(_, head)| (head.next, std::cmp::Reverse(head.bytes)));
         let Some((place, head)) = best else { break };

@@ -256,8 +256,7 @@ fn outcome_of(code: u8) -> Option<Outcome> {
         return Some(Outcome::Delivered);
     }
     let dropped = DropReason::ALL.into_iter().find(|reason| drop_code(*reason) == code).map(Outcome::DeadLettered);
-    dropped
-        .or_else(|| SkipReason::ALL.into_iter().find(|reason| skip_code(*reason) == code).map(Outcome::Skipped))
+    dropped.or_else(|| SkipReason::ALL.into_iter().find(|reason| skip_code(*reason) == code).map(Outcome::Skipped))
 }
 
 fn code_of(reason: GapReason) -> u8 {

@@ -52,7 +52,8 @@ pub struct RedisSender {
 
 impl RedisInlet {
     pub fn new(chunks: Sender<ToRedis>, config: &RedisConfig, stats: Arc<Stats>) -> Self {
-        let budget = Budget { used: AtomicU64::new(0), max: config.queue_bytes, shown: stats.redis.queue_bytes.clone() };
+        let budget =
+            Budget { used: AtomicU64::new(0), max: config.queue_bytes, shown: stats.redis.queue_bytes.clone() };
         Self { chunks, budget: Arc::new(budget), topology: Arc::default(), stats }
     }
 

@@ -75,7 +75,9 @@ mod tests {
         for (offset, member) in offsets.iter().zip(&members) {
             assert_eq!(offset_of(member.as_bytes()), Some(Offset(*offset)));
         }
-        for bad in ["", "5", "-0000000000000000001", "+0000000000000000001", "99999999999999999999", "0000000000000000000x"] {
+        for bad in
+            ["", "5", "-0000000000000000001", "+0000000000000000001", "99999999999999999999", "0000000000000000000x"]
+        {
             assert_eq!(offset_of(bad.as_bytes()), None, "{bad:?}");
         }
     }

@@ -21,7 +21,12 @@ pub mod writer;
 pub mod reader;
 pub mod legacy;
 
-//TESTS
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod trouble_tests;
 use thiserror::Error;
 
 pub use crate::observe::stats::RedisBounds;

@@ -76,7 +76,11 @@ impl RedisReader {
             Ok(spans) => {
                 self.paused_until = None;
                 let redis = &self.stats.redis;
-                if spans.is_empty() { redis.misses.add(1) } else { redis.hits.add(1) }
+                if spans.is_empty() {
+                    redis.misses.add(1)
+                } else {
+                    redis.hits.add(1)
+                }
                 Ok(spans)
             }
             Err(failure) => {
@@ -217,12 +221,8 @@ mod tests {
             outcome: Outcome::Delivered,
             value: Vec::new(),
         };
-        let span = || Span {
-            from: Offset(10),
-            next: Offset(20),
-            lost: None,
-            records: [10, 12, 15, 19].map(record).to_vec(),
-        };
+        let span =
+            || Span { from: Offset(10), next: Offset(20), lost: None, records: [10, 12, 15, 19].map(record).to_vec() };
         let check = |at, until, expected: Option<(u64, u64, &[u64])>| {
             let cut = trimmed(span(), Offset(at), Offset(until));
             let offsets: Option<Vec<u64>> =

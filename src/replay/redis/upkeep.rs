@@ -117,7 +117,8 @@ impl Round<'_> {
         let mut commands = Pipeline::new();
         let mut asked = Vec::new();
         for (partition, ends) in present.iter().zip(ends.chunks_exact(2)) {
-            let [first, last] = [&ends[0], &ends[1]].map(|reply| members_of(reply).first().copied().and_then(offset_of));
+            let [first, last] =
+                [&ends[0], &ends[1]].map(|reply| members_of(reply).first().copied().and_then(offset_of));
             if let Some((first, last)) = first.zip(last) {
                 asked.push((*partition, first, last));
                 self.push_head(&mut commands, *partition, first);

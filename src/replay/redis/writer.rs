@@ -125,7 +125,8 @@ impl RedisWriter {
         if told.as_ref() == self.stream.as_ref().map(|(topology, _)| topology) {
             return;
         }
-        let same = told.as_ref().zip(self.stream.as_ref()).is_some_and(|(told, (had, _))| told.identity == had.identity);
+        let same =
+            told.as_ref().zip(self.stream.as_ref()).is_some_and(|(told, (had, _))| told.identity == had.identity);
         if !same {
             self.stats.redis.bounds.store(Arc::default());
             self.stats.redis.write_dropped.add(self.gather.records());
@@ -261,7 +262,11 @@ impl RedisWriter {
         redis.up.set(Some(0));
         redis.bounds.store(Arc::default());
         if was_up || self.refusals.allow(monotonic_ms()).is_some() {
-            tracing::warn!(redis = self.link.address(), why, "Redis is away: older records are read from Kafka meanwhile");
+            tracing::warn!(
+                redis = self.link.address(),
+                why,
+                "Redis is away: older records are read from Kafka meanwhile"
+            );
         }
     }
 
