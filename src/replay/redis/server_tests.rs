@@ -25,7 +25,7 @@ fn what_was_offered_is_read_back_by_another_host() {
         let spans = reader.read(PartitionId(partition), Offset(want), Offset(until), 1_000);
         assert_eq!(spans, Ok(Vec::new()), "{partition} {want} {until}");
     }
-    assert_eq!(reading.stats.redis.misses.get(), 7, "an interval without an offset is no question");
+    assert_eq!(reading.stats.redis.misses.get(), 6, "an interval without an offset is no question");
     assert!(reading.stats.redis.hits.get() >= 3);
     eventually("bounds are known to whoever has a writer", || reading.bounds(2) == Some((100, 900)));
     assert_eq!((reading.bounds(3), reading.bounds(0)), (Some((7, 9)), None));
@@ -70,7 +70,7 @@ fn hosts_that_cut_differently_do_no_harm() {
     for (from, next) in [(0, 100), (100, 160), (200, 260), (300, 400)] {
         one.write(&[chunk(2, from, next)]);
     }
-    for (from, next) in [(0, 30), (30, 35), (150, 210), (255, 270), (280, 290), (100, 120)] {
+    for (from, next) in [(10, 30), (30, 35), (150, 210), (255, 270), (280, 290), (100, 120)] {
         other.write(&[chunk(2, from, next)]);
     }
     let mut reader = one.reader();
