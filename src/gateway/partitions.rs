@@ -31,6 +31,14 @@ const SHARD_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait for workers looks.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Whom workers hand on to.
+pub struct Downstream {
+    pub shards: Vec<ShardInbox>,
+    pub dlq: DlqInlet,
+    /// None when there is no Redis tier.
+    pub redis: Option<RedisInlet>,
+}
+
 /// Implements [`PartitionHost`]; owned by the kafka-poll thread.
 pub struct Partitions {
     pub config: Config,
@@ -62,9 +70,7 @@ struct Running {
 impl Partitions {
     pub fn new(
         config: Config,
-        shards: Vec<ShardInbox>,
-        dlq: DlqInlet,
-        redis: Option<RedisInlet>,
+        Downstream { shards, dlq, redis }: Downstream,
         commands: Sender<PollCommand>,
         ended: Sender<Ended>,
         stats: Arc<Stats>,

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 
 use super::commits::Positions;
-use super::partitions::Partitions;
+use super::partitions::{Downstream, Partitions};
 use super::supervise::{House, Stops};
 use super::threads::{self, Ended, Ending};
 use super::wiring::Wiring;
@@ -87,9 +87,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
     });
     let host = Partitions::new(
         (*config).clone(),
-        inboxes.clone(),
-        inlet,
-        redis_inlet,
+        Downstream { shards: inboxes.clone(), dlq: inlet, redis: redis_inlet },
         wiring.commands.0.clone(),
         ended.clone(),
         stats.clone(),

@@ -315,7 +315,7 @@ impl Facts {
             dlq_mode: config.dlq.mode,
             log_max_bytes: config.log.max_bytes,
             lag_check_interval_ms: config.lag.check_interval.as_millis() as u64,
-            redis: config.replay.redis.is_on().then(|| RedisFacts {
+            redis: config.replay.redis.is_on().then_some(RedisFacts {
                 ttl_seconds: config.replay.redis.ttl.as_secs(),
                 max_entries: config.replay.redis.max_entries,
             }),

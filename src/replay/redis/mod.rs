@@ -8,6 +8,9 @@
 //! otherwise by another host, is as good as the first. An interval that is lost to us (`lost`) is not written: another
 //! host may have had it, and Kafka knows what it no longer has.
 //!
+//! One address is spoken to: a Redis cluster is not followed (a `MOVED` counts as a refusal), nor is Sentinel; what is
+//! reached after a failover is a cache that may have lost its newest entries, and is read as what it has.
+//!
 //! Deliberately absent: which tier is asked when, and what clients are told (`replay`, `broadcast::session`).
 
 pub mod entry;
