@@ -11,6 +11,7 @@
 //!                                  │  bounded channel per shard, Arc<Chunk>
 //!                                  ├────> ws-<s>      mio loop; owns its clients, ring and positions  (1..N)
 //!                                  ├────> dlq         own producer; acknowledgements mark a ledger    (1)
+//!                                  ├────> redis       writes what may be asked for later; never waited for (0..1)
 //!                                  └─ atomics ──────> lag         watermarks, stall watchdog          (1)
 //! kafka-poll: assignment, identity, commits     ws-accept: accept and limits     enc-<k>: JSON forms
 //! http: admin port and the bodies of both ports      main: start, signals, supervision
@@ -41,6 +42,7 @@
 //! | [`partition`] | disposition, sequence validator, the worker | who gets a chunk |
 //! | [`log`] | chunk, builder, forms, ring | sockets, clocks, Kafka |
 //! | [`broadcast`] | accept, shards, sessions, three protocols | Kafka; a queue per client |
+//! | [`replay`] | spans of what left the log: the Redis tier | what a client is told; who is asked first |
 //! | [`dlq`] | envelope, ledger, breaker, the producer of dead letters | the decision that a record is bad |
 //! | [`lag`] | how far behind, whether stuck | what follows for readiness |
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
@@ -73,6 +75,12 @@
 //! - "All shards took it" means that the shard's inbox took it; the warm start covers what a crash loses between.
 //! - A producer instance (header `dashstream.producer`) is looked at only when a sequence is not the expected one, so
 //!   that no headers are parsed for a record that is in order.
+//! - Redis is a cache: a worker offers it a chunk after every shard has it, and does not wait. Consecutive chunks of a
+//!   partition become one entry; of two entries that begin at one offset the later stays, and what it covers less is
+//!   read from Kafka. An interval that is lost to us is not written, since another host may have it.
+//! - `replay.redis.max_bytes` is for the whole stream, shared equally by its partitions, and judged by the mean size of
+//!   entries; exact is only the maxmemory of Redis. What waits for Redis pins chunks, so it may take a quarter of
+//!   `log.max_bytes` at most, and the log gives way.
 //! - `/version`, `/health` and `/metrics` are written once a second and copied to whoever asks.
 
 pub mod words;

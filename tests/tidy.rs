@@ -45,7 +45,7 @@ const PURE: [&str; 23] = [
     "src/client/backoff.rs",
 ];
 const IMPURE: [&str; 8] =
-    ["rdkafka", "mio::", "std::net::Tcp", "tungstenite", "redis", "Instant::now", "SystemTime", "rand::"];
+    ["rdkafka", "mio::", "std::net::Tcp", "tungstenite", "redis::", "Instant::now", "SystemTime", "rand::"];
 
 /// Rooms apart from the gateway's, which may make channels of their own, each with a reason.
 const ROOMS_APART: [&str; 4] = ["src/producer/", "src/client/", "src/demo/", "src/cli/"];
@@ -318,6 +318,6 @@ fn is_metric(literal: &str) -> bool {
     if HEALTH_KEYS.contains(&literal) {
         return false;
     }
-    let ours = literal.starts_with("websocket_") || literal.starts_with("dashstream_");
+    let ours = ["websocket_", "dashstream_", "replay_buffer_"].iter().any(|prefix| literal.starts_with(prefix));
     ours && literal.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -31,8 +31,8 @@ pub fn with_flags(command: Command, example: &str) -> Command {
         .after_long_help(format!("{example}\n\n{SECRETS}"))
 }
 
-const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password) are no \
-     flags, since everybody on a host can read those: use the environment or the file.";
+const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password, \
+     replay.redis.url) are no flags, since everybody on a host can read those: use the environment or the file.";
 
 fn flag(key: &'static Key) -> Arg {
     let name = key.full_name();

@@ -63,6 +63,11 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         "one message of the allowed size must fit".to_owned(),
     );
     unless(
+        !config.replay.redis.is_on() || config.replay.redis.queue_bytes <= config.log.max_bytes / 4,
+        &["replay.redis.queue_bytes", "log.max_bytes"],
+        "what waits for Redis counts as memory of the log and may take a quarter of it, not more".to_owned(),
+    );
+    unless(
         config.client.ping_interval < config.client.idle_timeout,
         &["client.ping_interval", "client.idle_timeout"],
         "a client must be pinged before it counts as idle".to_owned(),

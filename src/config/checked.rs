@@ -15,6 +15,7 @@ pub struct Config {
     pub log: LogConfig,
     pub cold: ColdConfig,
     pub fanout: FanoutConfig,
+    pub replay: ReplayConfig,
     pub dlq: DlqConfig,
     pub lag: LagConfig,
     pub shutdown: ShutdownConfig,
@@ -325,6 +326,37 @@ pub struct FanoutConfig {
     pub mid_frame_max_bytes: u64,
     /// Budget for what clients have sent and not finished.
     pub inbound_max_bytes: u64,
+}
+
+/// Where records older than the log come from.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    pub redis: RedisConfig,
+}
+
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// None: there is no such tier. May hold a password.
+    pub url: Option<Secret>,
+    /// From the moment at which an entry was written.
+    pub ttl: Duration,
+    /// Per partition.
+    pub max_entries: u32,
+    /// Of the whole stream, about; each partition has an equal share.
+    pub max_bytes: u64,
+    /// Longest silence within one command.
+    pub timeout: Duration,
+    /// Bytes of chunks that wait to be written or are being written.
+    pub queue_bytes: u64,
+    /// Fall back to what the predecessor wrote.
+    pub read_legacy: bool,
+}
+
+impl RedisConfig {
+    /// The tier is on.
+    pub fn is_on(&self) -> bool {
+        self.url.is_some()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -47,7 +47,8 @@ fn equals(value: &Option<String>) -> String {
 
 /// The value of a name that is not ours: quoted and cut, or masked if the name may be a misspelt secret's.
 pub(super) fn value_shown(name: &str, suggestion: Option<&str>, text: &str) -> String {
-    const SECRETIVE: [&str; 8] = ["pass", "pwd", "secret", "token", "oauth", "cred", "key", "sasl"];
+    // A URL may hold a password.
+    const SECRETIVE: [&str; 10] = ["pass", "pwd", "secret", "token", "oauth", "cred", "key", "sasl", "url", "redis"];
     let words = [name, suggestion.unwrap_or_default()].map(str::to_ascii_lowercase);
     match SECRETIVE.iter().any(|part| words.iter().any(|word| word.contains(part))) {
         true => "***".to_owned(),

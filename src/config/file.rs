@@ -1,5 +1,5 @@
-//! The TOML file: sections of keys, nothing nested. Gives texts, exactly as a flag or a variable would, so that every
-//! value is parsed by one piece of code.
+//! The TOML file: sections of keys, nothing nested but where the name of a section has a dot. Gives texts, exactly as
+//! a flag or a variable would, so that every value is parsed by one piece of code.
 
 use std::fs::File;
 use std::io::Read;
@@ -63,7 +63,7 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
         }
     };
     let mut texts = Vec::new();
-    for (section, content) in table {
+    for (section, content) in unfolded(table) {
         let toml::Value::Table(content) = content else {
             errors.push(ConfigError::Unknown {
                 origin: origin.clone(),
@@ -112,6 +112,24 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
         }
     }
     texts
+}
+
+/// The same with `[a.b]` as one section where there is one of that name: TOML reads it as a table in a table.
+fn unfolded(table: toml::Table) -> Vec<(String, toml::Value)> {
+    let mut sections = Vec::new();
+    for (name, content) in table {
+        let start = format!("{name}.");
+        if !SECTIONS.iter().any(|(section, _)| section.starts_with(&start)) {
+            sections.push((name, content));
+            continue;
+        }
+        let toml::Value::Table(inner) = content else {
+            sections.push((name, content));
+            continue;
+        };
+        sections.extend(inner.into_iter().map(|(part, content)| (format!("{name}.{part}"), content)));
+    }
+    sections
 }
 
 /// Text, whole number, switch, or a list of texts.

@@ -29,6 +29,12 @@ pub const RECEIVE_HEADROOM_BYTES: u64 = 512;
 
 /// What a cold reader's client may have fetched and not handed over.
 pub const COLD_QUEUE_BYTES: u64 = 2 * MIB;
+/// One pipeline to Redis is written when its entries come to this.
+pub const REDIS_BATCH_BYTES: u64 = MIB;
+/// A pipeline is there as entries, as commands and as the bytes that are sent.
+const REDIS_BATCH_COPIES: u64 = 3;
+/// What an entry in Redis has besides the values in it, at most: two chunks of records without values, and names.
+const REDIS_ENTRY_OVERHEAD: u64 = 512 * KIB;
 
 /// Chunks that may wait in front of one shard.
 pub const SHARD_INBOX_CHUNKS: u64 = 256;
@@ -38,7 +44,7 @@ pub const CONNECTION_BYTES: u64 = 4 * KIB;
 pub const CONNECTION_KERNEL_BYTES: u64 = 160 * KIB;
 /// The touched part of a thread's stack, and its bookkeeping.
 const THREAD_BYTES: u64 = 64 * KIB;
-/// Threads that are always there: main, kafka-poll, lag, dlq, accept, http, JSON encoders, librdkafka's own.
+/// Threads that are always there: main, kafka-poll, lag, dlq, redis, accept, http, JSON encoders, librdkafka's own.
 const FIXED_THREADS: u64 = 24;
 /// The program itself: code, metrics, page, OpenSSL, snapshots.
 const PROGRAM_BYTES: u64 = 24 * MIB;
@@ -110,6 +116,12 @@ impl Config {
         self.kafka.budget(partitions)
     }
 
+    /// Largest entry in Redis, in bytes; larger ones are neither written nor read. An entry is at most a chunk, which is
+    /// at most `log.chunk_bytes` and one largest record, on top of less than a chunk.
+    pub fn redis_entry_bytes_max(&self) -> u64 {
+        self.kafka.payload_max_bytes + 2 * u64::from(self.log.chunk_bytes) + REDIS_ENTRY_OVERHEAD
+    }
+
     /// The sum of all bounds for that many partitions.
     pub fn memory(&self, partitions: u32) -> MemorySum {
         let count = u64::from(partitions.max(1));
@@ -177,6 +189,24 @@ impl Config {
                 "dead letters",
                 format!("dlq.queue_max_bytes, and one letter of {} in base64", size(letter)),
                 self.dlq.queue_max_bytes + letter.div_ceil(3) * 4,
+            ),
+            item(
+                "Redis",
+                match self.replay.redis.is_on() {
+                    false => "replay.redis.url is not set".to_owned(),
+                    true => format!(
+                        "replay.redis.queue_bytes, and {REDIS_BATCH_COPIES} x ({} and an entry of {})",
+                        size(REDIS_BATCH_BYTES),
+                        size(self.redis_entry_bytes_max())
+                    ),
+                },
+                match self.replay.redis.is_on() {
+                    false => 0,
+                    true => {
+                        self.replay.redis.queue_bytes
+                            + REDIS_BATCH_COPIES * (REDIS_BATCH_BYTES + self.redis_entry_bytes_max())
+                    }
+                },
             ),
             item("frames in the middle", "fanout.mid_frame_max_bytes".to_owned(), self.fanout.mid_frame_max_bytes),
             item("messages of clients", "fanout.inbound_max_bytes".to_owned(), self.fanout.inbound_max_bytes),
@@ -282,6 +312,7 @@ mod tests {
         assert_eq!(bytes("decompression"), Some(64 * ((256 + 96) << 10) + 4 * (10 << 20)));
         assert_eq!(bytes("sequences"), Some(32 * 2_048 * 64));
         assert_eq!(bytes("dead letters"), Some((16 << 20) + 4_000));
+        assert_eq!(bytes("Redis"), Some(0), "there is none");
         assert_eq!(bytes("frames in the middle"), Some(32 << 20));
         assert_eq!(bytes("messages of clients"), Some(32 << 20));
         assert_eq!(bytes("connections"), Some(4_096 * 1_000));
@@ -290,6 +321,16 @@ mod tests {
         let added: u64 = sum.items.iter().map(|item| item.bytes).sum();
         assert_eq!(sum.total_bytes(), added);
         assert!(config.memory(65).total_bytes() > 0);
+    }
+
+    #[test]
+    fn redis_is_in_the_sum_when_it_is_on() {
+        let config = config(&[("replay.redis.url", "redis://127.0.0.1"), ("replay.redis.queue_bytes", "5MiB")]);
+        assert_eq!(config.redis_entry_bytes_max(), (10 << 20) + (128 << 10) + (512 << 10));
+        let expected = (5 << 20) + 3 * ((1 << 20) + (10 << 20) + (640 << 10));
+        let sum = config.memory(64);
+        let redis = sum.items.iter().find(|item| item.what == "Redis").map(|item| item.bytes);
+        assert_eq!(redis, Some(expected));
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub enum Fate {
 
 use Fate::{BuildTime, Retired, Sets};
 
-const NO_REDIS: &str = "resumes are answered from the log: see log.max_bytes and log.max_age";
 const NO_BREAKER: &str = "a slow client is told its gap or closed: see client.slow_policy and client.stall_timeout";
 const NO_OLD_DATA: &str = "nothing is classified by a producer's clock; remove it";
 
@@ -59,12 +58,15 @@ pub const NAMES: [(&str, Fate); 63] = [
     ("KAFKA_PARTITION", Retired("every partition is read; remove it")),
     ("DASHSTREAM_TOPIC", Retired("the gateway reads KAFKA_TOPIC")),
     ("DASHSTREAM_MAX_PAYLOAD_BYTES", Retired("the gateway reads WEBSOCKET_MAX_PAYLOAD_BYTES")),
-    ("REDIS_URL", Retired(NO_REDIS)),
-    ("REDIS_MESSAGE_TTL_SECS", Retired(NO_REDIS)),
-    ("REDIS_MAX_SEQUENCES", Retired(NO_REDIS)),
-    ("REDIS_MAX_CONCURRENT_WRITES", Retired(NO_REDIS)),
-    ("REDIS_ZCARD_CHECK_CADENCE", Retired(NO_REDIS)),
-    ("REDIS_CLEAR_TIMEOUT_SECS", Retired(NO_REDIS)),
+    ("REDIS_URL", Sets("replay.redis.url")),
+    ("REDIS_MESSAGE_TTL_SECS", Sets("replay.redis.ttl")),
+    (
+        "REDIS_MAX_SEQUENCES",
+        Retired("an entry holds many records now: see replay.redis.max_entries and replay.redis.max_bytes"),
+    ),
+    ("REDIS_MAX_CONCURRENT_WRITES", Retired("one thread writes in batches: see replay.redis.queue_bytes")),
+    ("REDIS_ZCARD_CHECK_CADENCE", Retired("what is kept in Redis is checked every second; remove it")),
+    ("REDIS_CLEAR_TIMEOUT_SECS", Retired("no client can make the gateway forget; entries end by replay.redis.ttl")),
     ("REPLAY_BUFFER_MEMORY_SIZE", Retired("the log is bounded in bytes and age: see log.max_bytes and log.max_age")),
     ("REPLAY_TIMEOUT_SECS", Retired("a replay has no time limit while the client reads: see client.stall_timeout")),
     ("REPLAY_MAX_TOTAL", Retired("a replay has no limit but the log: see log.max_bytes")),

@@ -169,10 +169,12 @@ impl Raw {
             return;
         }
         let suggestion = nearest(name, KEYS.iter().map(Key::environment_name));
+        // Of a section with a dot the first word is enough: nobody else has names that begin so.
+        let first = rest.split('_').next().unwrap_or_default();
         let section = SECTIONS
             .iter()
             .map(|(section, _)| *section)
-            .find(|section| rest.split('_').next().is_some_and(|first| first.eq_ignore_ascii_case(section)));
+            .find(|section| section.split('.').next().is_some_and(|word| word.eq_ignore_ascii_case(first)));
         match section {
             Some(section) => self.errors.push(ConfigError::Unknown {
                 origin: "environment".to_owned(),

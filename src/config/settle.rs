@@ -62,6 +62,7 @@ impl Values {
             ("log.warm_bytes", Value::Size(self.size("log.max_bytes") / 2)),
             ("cold.cache_bytes", Value::Size(self.size("cold.max_bytes") / 2)),
             ("log.warm_age", Value::Time(self.time("log.max_age") / 2)),
+            ("replay.redis.queue_bytes", Value::Size((16 << 20).min(self.size("log.max_bytes") / 8))),
             ("dlq.topic", Value::Text(format!("{}-dlq", self.text("kafka.topic")))),
             ("lag.stall_timeout", Value::Time(stall)),
         ];
@@ -153,6 +154,17 @@ impl Values {
                 flush: self.time("fanout.flush_ms"),
                 mid_frame_max_bytes: self.size("fanout.mid_frame_max_bytes"),
                 inbound_max_bytes: self.size("fanout.inbound_max_bytes"),
+            },
+            replay: ReplayConfig {
+                redis: RedisConfig {
+                    url: self.optional_text("replay.redis.url").map(Secret),
+                    ttl: self.time("replay.redis.ttl"),
+                    max_entries: self.count("replay.redis.max_entries"),
+                    max_bytes: self.size("replay.redis.max_bytes"),
+                    timeout: self.time("replay.redis.timeout"),
+                    queue_bytes: self.size("replay.redis.queue_bytes"),
+                    read_legacy: self.switch("replay.redis.read_legacy"),
+                },
             },
             dlq: DlqConfig {
                 topic: self.text("dlq.topic"),
@@ -265,7 +277,7 @@ impl Values {
 }
 
 fn is_named(key: &Key, full_name: &str) -> bool {
-    full_name.split_once('.') == Some((key.section, key.name))
+    full_name.rsplit_once('.') == Some((key.section, key.name))
 }
 
 fn fallback(key: &Key) -> Option<Value> {

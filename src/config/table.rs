@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::value::{Kind, TimeUnit};
 
-/// One setting: `[section] name` in the file, `--section-name`, `DASHSTREAM_SECTION_NAME`.
+/// One setting: `[section] name` in the file, `--section-name`, `DASHSTREAM_SECTION_NAME`. A section may have a dot
+/// in its name, as TOML's do; flags and variables have their own sign there.
 pub struct Key {
     pub section: &'static str,
     pub name: &'static str,
@@ -37,12 +38,12 @@ impl Key {
     }
 
     pub fn environment_name(&self) -> String {
-        format!("DASHSTREAM_{}_{}", self.section, self.name).to_ascii_uppercase()
+        format!("DASHSTREAM_{}_{}", self.section, self.name).replace('.', "_").to_ascii_uppercase()
     }
 
     /// Without the leading dashes.
     pub fn flag_name(&self) -> String {
-        format!("{}-{}", self.section, self.name).replace('_', "-")
+        format!("{}-{}", self.section, self.name).replace(['_', '.'], "-")
     }
 
     /// What the README and `--help` show as the default.
@@ -56,7 +57,7 @@ impl Key {
 }
 
 /// The sections in the order in which a newcomer should read them.
-pub const SECTIONS: [(&str, &str); 12] = [
+pub const SECTIONS: [(&str, &str); 13] = [
     ("kafka", "Where events come from"),
     ("schema", "What counts as one of our messages"),
     ("server", "Where clients connect, and how many"),
@@ -65,6 +66,7 @@ pub const SECTIONS: [(&str, &str); 12] = [
     ("log", "The recent events kept in memory"),
     ("cold", "Replay of what is older than the log"),
     ("fanout", "How events are written to clients"),
+    ("replay.redis", "Records older than the log: the Redis tier"),
     ("dlq", "Records that cannot be delivered"),
     ("lag", "Watching the way from Kafka"),
     ("shutdown", "How the process ends"),
@@ -89,6 +91,10 @@ const fn key(section: &'static str, name: &'static str, kind: Kind, fallback: Fa
 
 const fn secret(section: &'static str, name: &'static str, effect: &'static str) -> Key {
     let kind = Kind::Text { shape: "text without line breaks, up to 4096 bytes", check: shape::secret };
+    secret_of(section, name, kind, effect)
+}
+
+const fn secret_of(section: &'static str, name: &'static str, kind: Kind, effect: &'static str) -> Key {
     Key { section, name, kind, fallback: Fallback::Unset, effect, secret: true }
 }
 
@@ -97,7 +103,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 69] = [
+pub static KEYS: [Key; 76] = [
     key(
         "kafka",
         "brokers",
@@ -493,6 +499,57 @@ pub static KEYS: [Key; 69] = [
         Fallback::Is("32MiB"),
         "Set aside for what clients have begun to send and not finished. Too low: large messages are refused under load. Too high: memory.",
     ),
+    secret_of(
+        "replay.redis",
+        "url",
+        Kind::Text {
+            shape: "redis://[user:password@]host[:port][/database], or rediss:// for TLS, up to 4096 bytes",
+            check: shape::redis_url,
+        },
+        "Where records that left the log are kept for clients that were away. Unset: there is no such tier. Hosts of one stream may share one Redis.",
+    ),
+    key(
+        "replay.redis",
+        "ttl",
+        seconds(1, 2_592_000),
+        Fallback::Is("1h"),
+        "Redis forgets an entry this long after it was written. Too low: clients that were away longer are served by Kafka. Too high: memory of Redis.",
+    ),
+    key(
+        "replay.redis",
+        "max_entries",
+        Kind::Number { min: 1, max: 10_000_000 },
+        Fallback::Is("20000"),
+        "Entries kept per partition; one holds what a partition brought within a fifth of a second, about 64 KiB at most or one larger record. More are removed, the oldest first.",
+    ),
+    key(
+        "replay.redis",
+        "max_bytes",
+        Kind::Size { min: MIB, max: 4_096 * GIB },
+        Fallback::Is("1GiB"),
+        "Kept in Redis for the whole stream, about: each partition may have an equal share, judged by the mean size of its newest entries. Set maxmemory in Redis for a hard bound.",
+    ),
+    key(
+        "replay.redis",
+        "timeout",
+        Kind::Time { bare: TimeUnit::Seconds, min: Duration::from_millis(10), max: Duration::from_secs(30) },
+        Fallback::Is("500ms"),
+        "How long Redis may keep silent in the middle of a command before its connection is given up. Too low: gives up during a slow moment. Too high: a replay waits for a Redis that is away.",
+    ),
+    key(
+        "replay.redis",
+        "queue_bytes",
+        Kind::Size { min: 64 * KIB, max: GIB },
+        Fallback::Follows("16MiB, or an eighth of log.max_bytes if that is less"),
+        "Records on their way to Redis. Full: what comes is not written to Redis, and counted. Too low: a short stall leaves a hole there, which Kafka fills. Too high: memory that the log lacks.",
+    ),
+    key(
+        "replay.redis",
+        "read_legacy",
+        Kind::Switch,
+        Fallback::Is("false"),
+        "Reads also what the predecessor has left in that Redis, found by kafka.topic, kafka.group_id and kafka.brokers as they were then. Its entries name no incarnation of the topic: do not use it after the topic was made again.",
+    ),
     key(
         "dlq",
         "topic",
@@ -574,7 +631,7 @@ pub static KEYS: [Key; 69] = [
 
 /// The setting of that full name.
 pub fn find(full_name: &str) -> Option<&'static Key> {
-    let (section, name) = full_name.split_once('.')?;
+    let (section, name) = full_name.rsplit_once('.')?;
     KEYS.iter().find(|key| key.section == section && key.name == name)
 }
 
@@ -616,6 +673,14 @@ mod shape {
     pub(super) fn secret(text: &str) -> Option<String> {
         let fits = !text.is_empty() && text.len() <= 4_096;
         (fits && !text.contains(['\n', '\r', '\0'])).then(|| text.to_owned())
+    }
+
+    /// Only the two schemes that are documented; the rest is judged by the client that will use it.
+    pub(super) fn redis_url(text: &str) -> Option<String> {
+        let text = secret(text.trim())?;
+        let named = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
+        let insecure = text.contains('#');
+        (named && !insecure && text.parse::<redis::ConnectionInfo>().is_ok()).then_some(text)
     }
 
     pub(super) fn group(text: &str) -> Option<String> {
@@ -698,6 +763,7 @@ mod tests {
             "DASHSTREAM_DLQ_MODE",
             "DASHSTREAM_FANOUT_FLUSH_MS",
             "DASHSTREAM_KAFKA_ASSIGNMENT",
+            "DASHSTREAM_REPLAY_REDIS_URL",
             "DASHSTREAM_SCHEMA_POLICY",
             "DASHSTREAM_SERVER_ALLOW_UNAUTHENTICATED",
         ];
@@ -737,6 +803,15 @@ mod tests {
         check("kafka.sasl_mechanism", "scram-sha-512", "SCRAM-SHA-512");
         check("logging.filter", "info,dashstream::kafka=debug", "info,dashstream::kafka=debug");
         check("logging.filter", "info=loud=very", "-");
+        check("replay.redis.url", "redis://127.0.0.1:6379", "redis://127.0.0.1:6379");
+        check("replay.redis.url", " redis://:p%40ss@cache.example/3 ", "redis://:p%40ss@cache.example/3");
+        check("replay.redis.url", "rediss://user:secret@cache.example:6380", "rediss://user:secret@cache.example:6380");
+        check("replay.redis.url", "rediss://cache.example/#insecure", "-");
+        check("replay.redis.url", "cache.example:6379", "-");
+        check("replay.redis.url", "http://cache.example", "-");
+        check("replay.redis.url", "unix:///run/redis.sock", "-");
+        check("replay.redis.url", "redis://", "-");
+        check("replay.redis.url", "redis://cache.example/first", "-");
     }
 
     #[test]

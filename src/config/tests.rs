@@ -92,6 +92,8 @@ fn what_follows_from_another_setting_follows_it() {
         assert_eq!(outcome(&inputs, name), expected);
     };
     check(&[("kafka.topic", "agents")], "dlq.topic", "agents-dlq (default)");
+    check(&[], "replay.redis.queue_bytes", "16MiB (default)");
+    check(&[("log.max_bytes", "64MiB")], "replay.redis.queue_bytes", "8MiB (default)");
     check(&[("log.max_bytes", "1GiB")], "log.warm_bytes", "512MiB (default)");
     check(&[("log.max_age", "1h")], "log.warm_age", "30m (default)");
     check(&[("lag.check_interval", "60")], "lag.stall_timeout", "3m (default)");
@@ -157,6 +159,9 @@ fn every_key_can_be_set_from_every_source() {
 }
 
 fn sample(key: &Key) -> String {
+    if key.full_name() == "replay.redis.url" {
+        return "redis://127.0.0.1:6379".to_owned();
+    }
     match (key.fallback, key.kind) {
         (Fallback::Is(text), _) if !text.is_empty() => text.to_owned(),
         (_, Kind::Choice([(word, _), ..])) => (*word).to_owned(),
@@ -252,6 +257,7 @@ fn values_of_the_predecessor_keep_their_meaning() {
     check("KAFKA_BROKERS", "localhost:9092", "kafka.brokers", "localhost:9092");
     check("WEBSOCKET_HOST", "localhost", "server.host", "127.0.0.1");
     check("RUST_LOG", "debug", "logging.filter", "debug");
+    check("REDIS_MESSAGE_TTL_SECS", "7200", "replay.redis.ttl", "2h");
     refused(
         &environment(&[("KAFKA_LAG_CHECK_INTERVAL_SECS", "0")]),
         &["lag.check_interval", "\"0\"", "environment KAFKA_LAG_CHECK_INTERVAL_SECS", "1s"],
@@ -313,6 +319,10 @@ fn files_with_mistakes_are_refused_with_the_place() {
     check("[kafka]\ntopic = 1.5\n", &["kafka.topic", "float", "bad.toml"]);
     check("[kafka]\nbrokers = [1, 2]\n", &["kafka.brokers", "array"]);
     check("[kafka.deep]\ner = 1\n", &["kafka.deep", "no key"]);
+    check("[replay.redsi]\nttl = 1\n", &["section", "replay.redsi", "did you mean replay.redis?"]);
+    check("[replay]\nttl = 1\n", &["replay.ttl", "outside of a section"]);
+    check("replay = 1\n", &["replay", "outside of a section"]);
+    check("[replay.redis]\nttl_ = 1\n", &["replay.redis.ttl_", "did you mean replay.redis.ttl?", "read_legacy"]);
     check("[kafka]\ntopic = \"a\"\ntopic = \"b\"\n", &["bad.toml, line 3", "duplicate"]);
     check("\n\n[kafka\n", &["bad.toml, line 3"]);
     check("[log]\nmax_bytes = -5\n", &["log.max_bytes", "\"-5\"", "4MiB"]);
@@ -382,6 +392,10 @@ fn settings_that_do_not_fit_together_are_refused() {
     check(&[("kafka.queue_bytes", "1MiB")], &["kafka.queue_bytes", "kafka.partitions_max", "16384"]);
     check(&[("fanout.mid_frame_max_bytes", "1MiB")], &["fanout.mid_frame_max_bytes"]);
     check(&[("fanout.inbound_max_bytes", "1MiB"), ("client.message_max_bytes", "2MiB")], &["fanout.inbound_max_bytes"]);
+    check(
+        &[("replay.redis.url", "redis://x"), ("replay.redis.queue_bytes", "65MiB")],
+        &["replay.redis.queue_bytes", "log.max_bytes", "a quarter"],
+    );
     check(&[("client.ping_interval", "60s")], &["client.ping_interval", "client.idle_timeout"]);
     check(&[("lag.stall_timeout", "5s")], &["lag.stall_timeout", "lag.check_interval"]);
 }
@@ -486,6 +500,32 @@ fn secrets_never_leave() {
     }
 }
 
+/// The password of Redis stands inside its URL, and only there.
+#[test]
+fn the_url_of_redis_is_a_secret() {
+    let url = "redis://:horse@cache.example:6379";
+    for name in ["REDIS_URL", "DASHSTREAM_REPLAY_REDIS_URL"] {
+        let loaded = load(&environment(&[(name, url)])).expect("allowed");
+        assert_eq!(loaded.config.replay.redis.url.as_ref().map(|secret| secret.0.as_str()), Some(url));
+        assert_eq!(setting(&loaded, "replay.redis.url").value.as_deref(), Some("***"));
+        let shown = format!("{} {} {loaded:?}", loaded.to_text(), loaded.to_json(None));
+        assert!(!shown.contains("horse") && shown.contains("# url is set"), "{shown}");
+    }
+    for (name, text) in [
+        ("DASHSTREAM_REPLAY_REDIS_URL", "http://:horse@cache.example"),
+        ("REDIS_URL", "redis://:horse@"),
+        ("DASHSTREAM_REPLAY_REDIS_URI", url),
+        ("DASHSTREAM_REPLAY_URL", url),
+    ] {
+        let refused = load(&environment(&[(name, text)])).expect_err("not allowed");
+        assert!(!format!("{refused} {refused:?}").contains("horse"), "{refused}");
+    }
+    let file = TestFile::new("redis.toml", &format!("[replay.redis]\nurl = \"{url}\"\nttl = \"30m\"\n"));
+    let loaded = load(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }).expect("allowed");
+    assert_eq!(loaded.config.replay.redis.ttl.as_secs(), 1_800);
+    assert!(loaded.config.replay.redis.is_on() && !load_with(&[]).expect("defaults").config.replay.redis.is_on());
+}
+
 #[test]
 fn a_secret_in_a_file_that_others_read_is_doubted() {
     use std::os::unix::fs::PermissionsExt;
@@ -505,7 +545,7 @@ fn a_secret_in_a_file_that_others_read_is_doubted() {
 #[test]
 fn json_says_where_every_value_came_from() {
     let json =
-        load(&environment(&[("KAFKA_TOPIC", "agents"), ("REDIS_URL", "redis://x")])).expect("allowed").to_json(None);
+        load(&environment(&[("KAFKA_TOPIC", "agents"), ("REPLAY_MAX_TOTAL", "9")])).expect("allowed").to_json(None);
     let settings = json["settings"].as_array().expect("a list");
     assert_eq!(settings.len(), KEYS.len());
     let topic = settings.iter().find(|setting| setting["key"] == "kafka.topic").expect("the key exists");

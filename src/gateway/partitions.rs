@@ -25,6 +25,7 @@ use crate::partition::sequence;
 use crate::partition::worker::{Progress, Worker, WorkerSettings};
 use crate::replay::reader::StreamNow;
 use crate::replay::rebuild::Makings;
+use crate::replay::redis::RedisInlet;
 use crate::words::{Offset, PartitionId, StreamIdentity};
 
 /// A shard takes what it is told within this, or it is stuck, and the watchdog sees that.
@@ -33,11 +34,20 @@ const SHARD_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait for workers looks.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Whom workers hand on to.
+pub struct Downstream {
+    pub shards: Vec<ShardInbox>,
+    pub dlq: DlqInlet,
+    /// None when there is no Redis tier.
+    pub redis: Option<RedisInlet>,
+}
+
 /// Implements [`PartitionHost`]; owned by the kafka-poll thread.
 pub struct Partitions {
     pub config: Config,
     pub shards: Vec<ShardInbox>,
     pub dlq: DlqInlet,
+    pub redis: Option<RedisInlet>,
     pub commands: Sender<PollCommand>,
     pub ended: Sender<Ended>,
     pub stats: Arc<Stats>,
@@ -65,8 +75,7 @@ struct Running {
 impl Partitions {
     pub fn new(
         config: Config,
-        shards: Vec<ShardInbox>,
-        dlq: DlqInlet,
+        Downstream { shards, dlq, redis }: Downstream,
         commands: Sender<PollCommand>,
         ended: Sender<Ended>,
         stats: Arc<Stats>,
@@ -77,6 +86,7 @@ impl Partitions {
             config,
             shards,
             dlq,
+            redis,
             commands,
             ended,
             stats,
@@ -138,7 +148,8 @@ impl Partitions {
             settings,
             progress,
             shards: self.shards.clone(),
-            dlq: self.dlq.for_stream(stream),
+            dlq: self.dlq.for_stream(stream.clone()),
+            redis: self.redis.as_ref().map(|redis| redis.for_stream(stream)),
             stop,
             ledger: Arc::new(Ledger::default()),
             commands: self.commands.clone(),
@@ -247,6 +258,9 @@ impl PartitionHost for Partitions {
             live_bytes: self.stats.cold_bytes.clone(),
         };
         self.stream_now.store(Some(Arc::new(StreamNow { makings, partition_count })));
+        if let Some(redis) = &self.redis {
+            redis.topology(identity.clone(), partition_count);
+        }
         self.tell(|| ToShard::Topology { identity: identity.clone(), partition_count });
     }
 
@@ -255,6 +269,9 @@ impl PartitionHost for Partitions {
         self.stream_now.store(None);
         self.log_next.clear();
         self.positions.clear();
+        if let Some(redis) = &self.redis {
+            redis.stream_changed();
+        }
         self.tell(|| ToShard::StreamChanged { reason });
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Sender;
 
 use super::commits::Positions;
-use super::partitions::Partitions;
+use super::partitions::{Downstream, Partitions};
 use super::supervise::{House, Stops};
 use super::threads::{self, Ended, Ending};
 use super::wiring::Wiring;
@@ -28,10 +28,11 @@ use crate::observe::admin::{self, AdminInputs};
 use crate::observe::http::Surface;
 use crate::observe::render::Renderer;
 use crate::observe::snapshot::Snapshot;
-use crate::observe::stats::{ShardStats, Stats, monotonic_ms};
+use crate::observe::stats::{RedisBounds, ShardStats, Stats, monotonic_ms};
 use crate::replay::cache::ChunkCache;
 use crate::replay::kafka::KafkaReader;
 use crate::replay::reader::{ColdReader, StreamNow};
+use crate::replay::redis::{RedisInlet, RedisWriter, RedisWriterOptions, writer as redis_writer};
 use crate::replay::seats::ColdSeats;
 
 /// Encoder threads for JSON. One keeps up with a busy page; two use what two cores leave.
@@ -80,10 +81,23 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
     let cold_kafka = cold_kafka.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Cold)?;
     let stream_now: Arc<ArcSwapOption<StreamNow>> = Arc::default();
     let inlet = DlqInlet::new(wiring.dlq_channels(), &config.dlq, stats.clone());
+    let redis_inlet = config
+        .replay
+        .redis
+        .is_on()
+        .then(|| RedisInlet::new(wiring.to_redis.0.clone(), &config.replay.redis, stats.clone()));
+    let redis = redis_inlet.clone().and_then(|inlet| {
+        RedisWriter::new(RedisWriterOptions {
+            chunks: wiring.to_redis.1.clone(),
+            inlet,
+            config: config.clone(),
+            stats: stats.clone(),
+            heartbeat: stats.heartbeat("redis", redis_writer::HEARTBEAT_LIMIT.as_millis() as u64),
+        })
+    });
     let host = Partitions::new(
         (*config).clone(),
-        inboxes.clone(),
-        inlet,
+        Downstream { shards: inboxes.clone(), dlq: inlet, redis: redis_inlet },
         wiring.commands.0.clone(),
         ended.clone(),
         stats.clone(),
@@ -111,7 +125,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         requests: wiring.requests.1.clone(),
         commands: wiring.commands.0.clone(),
         watermarks: answers.clone(),
-        on_published: on_published(answers, watermarks.clone(), inboxes.clone()),
+        on_published: on_published(answers, stats.redis.bounds.clone(), watermarks.clone(), inboxes.clone()),
         on_fatal: on_fatal(ended.clone()),
     })?;
 
@@ -121,6 +135,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         control,
         positions,
         dlq_stop: wiring.dlq_stop.0,
+        redis_stop: wiring.redis_stop.0,
         inboxes: inboxes.clone(),
         config: config.clone(),
         stats: stats.clone(),
@@ -179,6 +194,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         let reader = ColdReader {
             requests,
             answers: cold_answers.clone(),
+            config: config.clone(),
             kafka,
             cache: cache.clone(),
             stream: stream_now.clone(),
@@ -203,6 +219,13 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         }
         Ok(())
     })?;
+    if let Some(redis) = redis {
+        let redis_stop = wiring.redis_stop.1;
+        house.spawn("redis", &ended, move || {
+            redis.run(&redis_stop);
+            Ok(())
+        })?;
+    }
     let stop = stops.clone();
     house.spawn("lag", &ended, move || {
         lag.run(&stop.side);
@@ -242,6 +265,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
 /// What the lag thread learned, as sessions read it, and a wake for whoever waits.
 fn on_published(
     answers: Arc<ArcSwap<crate::lag::Watermarks>>,
+    redis: RedisBounds,
     watermarks: Arc<ArcSwap<Watermarks>>,
     inboxes: Vec<ShardInbox>,
 ) -> Box<dyn Fn() + Send> {
@@ -251,7 +275,7 @@ fn on_published(
         watermarks.store(Arc::new(Watermarks {
             asked_at_ms: answer.asked_at_ms,
             bounds: bounds.collect(),
-            second_tier: Default::default(),
+            second_tier: redis.load().iter().map(|(partition, (oldest, _))| (*partition, *oldest)).collect(),
         }));
         for inbox in &inboxes {
             // A full inbox will be looked into anyway, and the sweep looks at watermarks by itself.

@@ -1,7 +1,7 @@
 //! Waits for a signal or for the end of a thread, then takes everything down in order within one deadline.
 //!
 //! The order: nobody new is let in; workers stop at a chunk boundary; shards write what they have and say goodbye,
-//! while dead letters are flushed and the last commit is made; then the threads beside the path. A second signal ends
+//! while dead letters are flushed, Redis gets what waits for it, and the last commit is made; then the threads beside the path. A second signal ends
 //! the process at once.
 
 use std::sync::Arc;
@@ -29,6 +29,9 @@ const HASTE: Duration = Duration::from_millis(800);
 /// What of the deadline is kept for joining and for what goes wrong.
 const RESERVE: Duration = Duration::from_millis(1_000);
 
+/// What waits for Redis is written for as long as this. It is a cache: nothing is lost with it.
+const REDIS_FLUSH: Duration = Duration::from_millis(500);
+
 /// Raised in the order of the shutdown.
 #[derive(Debug, Default)]
 pub(super) struct Stops {
@@ -46,6 +49,7 @@ pub(super) struct House {
     pub(super) control: Arc<PollControl>,
     pub(super) positions: Positions,
     pub(super) dlq_stop: Sender<Instant>,
+    pub(super) redis_stop: Sender<Instant>,
     pub(super) inboxes: Vec<ShardInbox>,
     pub(super) config: Arc<Config>,
     pub(super) stats: Arc<Stats>,
@@ -89,6 +93,12 @@ impl House {
             if inbox.send_timeout(ToShard::Drain { deadline_ms: drain_ms }, work() / 4).is_err() {
                 tracing::warn!("a shard does not take the order to drain");
             }
+        }
+        // Beside the others, and joined with what is left: a Redis that does not answer holds nobody up.
+        if self.config.replay.redis.is_on()
+            && self.redis_stop.try_send(Instant::now() + REDIS_FLUSH.min(work())).is_err()
+        {
+            tracing::debug!("the redis thread is gone already");
         }
         if self.dlq_stop.try_send(Instant::now() + work() / 2).is_err() {
             tracing::debug!("the dlq thread is gone already");

@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | inbox | workers, accept, kafka-poll, lag, enc → ws | 256 messages | a worker waits, and thereby Kafka; accept tries the next shard; wake-ups are dropped, since the shard looks anyway |
 //! | letters | workers → dlq | 1,024, and `dlq.queue_max_bytes` | the worker of the poison waits (fail_closed) or counts a loss (fail_open) |
+//! | to_redis | workers → redis | 8,192 chunks, and `replay.redis.queue_bytes` | the chunk is not written to Redis, and counted: Kafka has it |
 //! | commands | workers, lag → kafka-poll | 256 | dropped: the same was asked before |
 //! | requests | ws → lag | 1 | dropped: a look is due anyway |
 //! | cold requests | ws → cold | one per seat, and 256 questions of time | a session asks again at the next look |
@@ -28,12 +29,15 @@ use crate::kafka::host::PollCommand;
 use crate::lag::LagRequest;
 use crate::log::Chunk;
 use crate::replay::ask::{ColdAnswer, ColdRequest};
+use crate::replay::redis::ToRedis;
 
 /// A worker waits when this many letters wait; the byte budget usually comes first.
 const LETTERS: usize = 1_024;
 const COMMANDS: usize = 256;
 /// Questions of time that may wait beside the requests of those who have a seat.
 const TIME_QUESTIONS: usize = 256;
+/// Small chunks of a quiet topic come to far less than the byte budget: several seconds of them fit.
+const TO_REDIS: usize = 8_192;
 /// What an encoder may be behind; each is a reference to a chunk that the log holds anyway.
 const RENDERING: usize = 64;
 /// More than there can be threads: 1,024 workers and a few dozen others.
@@ -62,6 +66,9 @@ pub struct Wiring {
     pub ended: (Sender<Ended>, Receiver<Ended>),
     /// The deadline of the dlq's flush.
     pub dlq_stop: (Sender<Instant>, Receiver<Instant>),
+    pub to_redis: (Sender<ToRedis>, Receiver<ToRedis>),
+    /// Until when redis may write what waits.
+    pub redis_stop: (Sender<Instant>, Receiver<Instant>),
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
@@ -79,6 +86,8 @@ impl Wiring {
             rendering: bounded(RENDERING),
             ended: bounded(ENDED),
             dlq_stop: bounded(1),
+            to_redis: bounded(TO_REDIS),
+            redis_stop: bounded(1),
         })
     }
 

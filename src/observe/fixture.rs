@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::stats::{ShardStats, Stats, WorkerState};
 use crate::config::{self, Config};
-use crate::words::{PartitionId, StreamIdentity};
+use crate::words::{Offset, PartitionId, StreamIdentity};
 
 /// The moment at which [`serving`] and [`busy`] are in order.
 pub(super) const NOW_MS: u64 = 1_000_000;
@@ -92,6 +92,12 @@ pub(super) fn busy() -> Stats {
     }
     stats.kafka.last_trouble_at_ms.set(Some(NOW_MS - 200_000));
     stats.kafka.last_commit_at_ms.set(Some(NOW_MS - 4_000));
+    let redis = &stats.redis;
+    redis.up.set(Some(1));
+    redis.last_write_at_ms.set(Some(NOW_MS - 2_000));
+    redis.read_latency_ms.observe(3.0);
+    let known = [PartitionId(0), PartitionId(1)].map(|partition| (partition, (Offset(300), Offset(499))));
+    redis.bounds.store(Arc::new(known.into_iter().collect()));
     stats.e2e_latency().observe(0.7);
     stats.e2e_latency().observe(3_000.0);
     stats.gap_size().observe(4.0);

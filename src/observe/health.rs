@@ -45,6 +45,7 @@ pub fn health(snapshot: &Snapshot, recent: &Recent) -> Value {
             "oldest_age_seconds": seconds(snapshot.shards.log_oldest_age_ms),
         },
         "dlq": dlq(snapshot),
+        "tiers": {"redis": redis(snapshot)},
         "commits": {
             "confirmed": snapshot.kafka.commits,
             "failed": snapshot.kafka.commit_failures,
@@ -140,20 +141,40 @@ fn metrics(snapshot: &Snapshot, recent: &Recent) -> Value {
     })
 }
 
-/// The predecessor's keys. There is no Redis here, and the log is bounded in bytes, so that its bounds in messages
-/// are unknown rather than invented.
+/// The predecessor's keys. The log is bounded in bytes, and an entry in Redis holds many records, so that their bounds
+/// in messages are unknown rather than invented.
 fn replay_buffer(snapshot: &Snapshot) -> Value {
+    let redis = &snapshot.redis;
     json!({
-        "redis_enabled": false,
+        "redis_enabled": snapshot.facts.redis.is_some(),
         "memory_hits": snapshot.shards.replayed_records.iter().sum::<u64>(),
-        "redis_hits": 0,
-        "redis_misses": 0,
-        "redis_write_dropped": 0,
-        "redis_write_failures": 0,
+        "redis_hits": redis.hits,
+        "redis_misses": redis.misses,
+        "redis_write_dropped": redis.write_dropped,
+        "redis_write_failures": redis.write_failures,
         "memory_buffer_size": null,
         "max_memory_size": null,
-        "redis_message_ttl_secs": null,
+        "redis_message_ttl_secs": snapshot.facts.redis.as_ref().map(|facts| facts.ttl_seconds),
         "redis_max_sequences": null,
+        "redis_max_entries": snapshot.facts.redis.as_ref().map(|facts| facts.max_entries),
+    })
+}
+
+/// Away changes nothing in `status` and `ready`: the log and Kafka serve without it.
+fn redis(snapshot: &Snapshot) -> Value {
+    if snapshot.facts.redis.is_none() {
+        return json!({"state": "off"});
+    }
+    let known = snapshot.partitions.iter().filter_map(|partition| {
+        let (oldest, next) = partition.redis?;
+        Some(json!({"partition": partition.partition.0, "oldest": oldest.0, "next": next.0}))
+    });
+    json!({
+        "state": if snapshot.redis.up == Some(true) { "up" } else { "down" },
+        "errors": snapshot.redis.errors,
+        "queue_bytes": snapshot.redis.queue_bytes,
+        "last_write_ago_seconds": seconds(snapshot.redis.last_write_age_ms),
+        "partitions": known.collect::<Vec<_>>(),
     })
 }
 
@@ -249,7 +270,7 @@ mod tests {
     use super::super::stats::Stats;
     use super::super::window::{Tally, Window};
     use super::*;
-    use crate::words::PartitionId;
+    use crate::words::{Offset, PartitionId};
 
     fn body_of(stats: &Stats) -> Value {
         let snapshot = Snapshot::take(stats, &fixture::config(), fixture::NOW_MS);
@@ -334,6 +355,39 @@ mod tests {
         assert_eq!(body["stream"]["identity"], "strong");
         assert_eq!(body["stream"]["share"], false);
         assert!(body["alert"].as_str().is_some_and(|alert| alert.contains("slow clients lost 50")), "{body}");
+    }
+
+    #[test]
+    fn redis_is_off_up_or_down_and_none_of_it_is_bad_health() {
+        let body = body_of(&fixture::busy());
+        assert_eq!(body["tiers"]["redis"], json!({"state": "off"}));
+        assert_eq!(
+            (&body["replay_buffer"]["redis_enabled"], &body["replay_buffer"]["redis_message_ttl_secs"]),
+            (&json!(false), &Value::Null)
+        );
+        let mut config = fixture::config();
+        config.replay.redis.url = Some(crate::config::Secret("redis://:horse@cache".to_owned()));
+        let of = |stats: &Stats| {
+            let snapshot = Snapshot::take(stats, &config, fixture::NOW_MS);
+            assert!(snapshot.ready().is_ok());
+            health(&snapshot, &Window::default().observe(fixture::NOW_MS, Tally::of(&snapshot)))
+        };
+        let stats = fixture::serving();
+        stats.redis.up.set(Some(1));
+        stats.redis.hits.add(3);
+        stats.redis.bounds.store(std::sync::Arc::new([(PartitionId(1), (Offset(7), Offset(9)))].into()));
+        let up = of(&stats);
+        assert_eq!((&up["tiers"]["redis"]["state"], &up["status"]), (&json!("up"), &json!("healthy")));
+        assert_eq!(up["tiers"]["redis"]["partitions"], json!([{"partition": 1, "oldest": 7, "next": 9}]));
+        let buffer = &up["replay_buffer"];
+        assert_eq!((&buffer["redis_enabled"], &buffer["redis_hits"]), (&json!(true), &json!(3)));
+        assert_eq!(buffer["redis_message_ttl_secs"], 3_600);
+        stats.redis.up.set(Some(0));
+        stats.redis.bounds.store(std::sync::Arc::default());
+        let down = of(&stats);
+        assert_eq!((&down["tiers"]["redis"]["state"], &down["status"]), (&json!("down"), &json!("healthy")));
+        assert_eq!(down["tiers"]["redis"]["partitions"], json!([]));
+        assert!(!down.to_string().contains("horse"));
     }
 
     #[test]

@@ -316,6 +316,33 @@ pub const TABLE: &[Series] = &[
         |s, out| out.maybe(s.dlq.topic_found.map(u64::from))),
     row("dashstream_dlq_breaker_open", Gauge, &[], Always, "1 while writing dead letters is suspended after repeated failures.",
         |s, out| out.value(u64::from(s.dlq.breaker_open))),
+    // The Redis tier.
+    row("dashstream_redis_up", Gauge, &[], Known, "1 while Redis answers, 0 while it does not; absent when replay.redis.url is not set.",
+        |s, out| out.maybe(s.redis.up.map(u64::from))),
+    row("dashstream_websocket_redis_errors_total", Counter, &[], Always, "Commands that Redis refused or did not answer, and connections that failed.",
+        |s, out| out.value(s.redis.errors)),
+    row("dashstream_websocket_redis_latency_ms", Histogram, &["operation"], Always, "Round trips to Redis, each of a whole batch of commands.",
+        |s, out| {
+            out.buckets(&["read"], &s.redis.read_latency_ms);
+            out.buckets(&["write"], &s.redis.write_latency_ms);
+        }),
+    row("replay_buffer_redis_hits_total", Counter, &[], Always, "Reads of older records that Redis could serve.", |s, out| out.value(s.redis.hits)),
+    row("replay_buffer_redis_misses_total", Counter, &[], Always, "Reads of older records that Redis could not serve; Kafka serves them.",
+        |s, out| out.value(s.redis.misses)),
+    row("dashstream_redis_refused_entries_total", Counter, &[], Always, "Entries in Redis that were not believed: of another version, stream or place, or damaged. They count as absent.",
+        |s, out| out.value(s.redis.refused_entries)),
+    row("dashstream_redis_written_records_total", Counter, &[], Always, "Records written to Redis.", |s, out| out.value(s.redis.written_records)),
+    row("replay_buffer_redis_write_dropped_total", Counter, &[], Always, "Records not written to Redis, because too much waited for it already. Nothing is lost: Kafka has them.",
+        |s, out| out.value(s.redis.write_dropped)),
+    row("replay_buffer_redis_write_failures_total", Counter, &[], Always, "Records that Redis did not take. Nothing is lost: Kafka has them.",
+        |s, out| out.value(s.redis.write_failures)),
+    row("dashstream_redis_last_write_age_seconds", Gauge, &[], Known, "Time since Redis last took a record; absent before the first.",
+        |s, out| out.maybe_seconds(s.redis.last_write_age_ms)),
+    row("dashstream_redis_queue_bytes", Gauge, &[], Always, "Bytes of records on their way to Redis.", |s, out| out.value(s.redis.queue_bytes)),
+    row("dashstream_redis_oldest_offset", Gauge, &["partition"], Known, "The oldest offset of the partition that Redis has; absent while Redis is away or has none.",
+        |s, out| out.partitions(s, |partition| partition.redis.map(|(oldest, _)| oldest.0))),
+    row("dashstream_redis_next_offset", Gauge, &["partition"], Known, "The offset after the newest that Redis has; absent while Redis is away or has none.",
+        |s, out| out.partitions(s, |partition| partition.redis.map(|(_, next)| next.0))),
     // The process.
     row("dashstream_thread_heartbeat_age_seconds", Gauge, &["thread"], Known, "Time since the thread showed life.",
         |s, out| s.threads.iter().for_each(|thread| out.at_seconds(&[&thread.name], thread.age_ms))),

@@ -148,6 +148,7 @@ fn enum_labels_are_complete_from_the_start() {
     check("dashstream_closes_total", "reason", &CloseReason::ALL.map(CloseReason::label));
     check("dashstream_rejections_total", "reason", &Rejection::ALL.map(Rejection::label));
     check("dashstream_resume_answers_total", "answer", &Answer::ALL.map(Answer::label));
+    check("dashstream_websocket_redis_latency_ms_count", "operation", &["read", "write"]);
     check("dashstream_sessions", "protocol", &["dashstream.v1", "dashstream.v2", "dashstream.json"]);
     check("dashstream_gap_records_total", "reason", &["slow_client", "dead_lettered", "null", "retention"]);
     assert!(looked_at > 60, "{looked_at}");
@@ -182,6 +183,12 @@ fn values_are_what_was_counted() {
         ("websocket_e2e_latency_ms_sum{stage=\"producer_to_consumer\"}", 3_000.7),
         ("dashstream_thread_heartbeat_age_seconds{thread=\"lag\"}", 0.1),
         ("dashstream_ready", 0.0),
+        ("dashstream_redis_up", 1.0),
+        ("dashstream_redis_last_write_age_seconds", 2.0),
+        ("dashstream_redis_oldest_offset{partition=\"1\"}", 300.0),
+        ("dashstream_redis_next_offset{partition=\"1\"}", 499.0),
+        ("dashstream_websocket_redis_latency_ms_bucket{operation=\"read\",le=\"5\"}", 1.0),
+        ("dashstream_websocket_redis_latency_ms_bucket{operation=\"read\",le=\"1\"}", 0.0),
     ] {
         assert_eq!(scrape.get(series), Some(expected), "{series}");
     }
@@ -198,6 +205,19 @@ fn lag_age_is_zero_when_caught_up_and_absent_when_unknown() {
     assert_eq!(scrape.get("websocket_kafka_lag_offset_age_seconds{partition=\"0\"}"), Some(0.0));
     assert_eq!(scrape.get("websocket_kafka_lag_offset_age_seconds{partition=\"1\"}"), None);
     assert_eq!(scrape.get("dashstream_lag_records"), None);
+}
+
+#[test]
+fn what_is_not_known_of_redis_is_absent() {
+    let scrape = Scrape::of(&fixture::serving());
+    assert_eq!(scrape.get("dashstream_redis_up"), None, "there is no such tier");
+    assert_eq!(scrape.get("replay_buffer_redis_hits_total"), Some(0.0));
+    let stats = fixture::busy();
+    stats.redis.up.set(Some(0));
+    stats.redis.bounds.store(std::sync::Arc::default());
+    let scrape = Scrape::of(&stats);
+    assert_eq!(scrape.get("dashstream_redis_up"), Some(0.0));
+    assert_eq!(scrape.get("dashstream_redis_oldest_offset{partition=\"1\"}"), None, "away is not empty");
 }
 
 #[test]
@@ -218,7 +238,9 @@ fn the_readme_table_has_every_row_and_names_are_in_order() {
     for series in TABLE {
         assert!(table.contains(&format!("| `{}` | {} |", series.name, series.kind.label())), "{}", series.name);
         assert_eq!(series.name.ends_with("_total"), series.kind == Kind::Counter, "{}", series.name);
-        let ours = ["websocket_", "dashstream_", "process_"].iter().any(|prefix| series.name.starts_with(prefix));
+        let ours = ["websocket_", "dashstream_", "replay_buffer_", "process_"]
+            .iter()
+            .any(|prefix| series.name.starts_with(prefix));
         assert!(ours, "{}", series.name);
     }
     let columns: BTreeSet<usize> = table.lines().map(|line| line.replace("\\|", "").matches('|').count()).collect();

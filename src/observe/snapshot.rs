@@ -6,7 +6,7 @@
 
 use std::array;
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::process::Process;
 use super::stats::{
@@ -31,6 +31,7 @@ pub struct Snapshot {
     pub shards: Shards,
     pub replay: Replay,
     pub dlq: Dlq,
+    pub redis: Redis,
     pub kafka: Kafka,
     pub threads: Vec<Thread>,
     pub rejections: [u64; Rejection::ALL.len()],
@@ -58,6 +59,14 @@ pub struct Facts {
     pub dlq_mode: DlqMode,
     pub log_max_bytes: u64,
     pub lag_check_interval_ms: u64,
+    /// None when there is no Redis tier.
+    pub redis: Option<RedisFacts>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RedisFacts {
+    pub ttl_seconds: u64,
+    pub max_entries: u32,
 }
 
 /// What became of the records of one partition, or of all.
@@ -107,6 +116,8 @@ pub struct Partition {
     pub stall_repairs: u64,
     pub heartbeat_age_ms: Option<u64>,
     pub last_record_age_ms: Option<u64>,
+    /// What Redis has of it: the oldest offset and the one after the newest, while known.
+    pub redis: Option<(Offset, Offset)>,
 }
 
 /// The record at which `KAFKA_ON_DECODE_ERROR = pause` stopped a partition.
@@ -164,6 +175,23 @@ pub struct Dlq {
 }
 
 #[derive(Clone, Debug)]
+pub struct Redis {
+    /// None when there is no such tier, or its thread has not begun.
+    pub up: Option<bool>,
+    pub errors: u64,
+    pub read_latency_ms: Buckets,
+    pub write_latency_ms: Buckets,
+    pub hits: u64,
+    pub misses: u64,
+    pub refused_entries: u64,
+    pub written_records: u64,
+    pub write_dropped: u64,
+    pub write_failures: u64,
+    pub last_write_age_ms: Option<u64>,
+    pub queue_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
 pub struct Kafka {
     pub troubles: [u64; KafkaTrouble::ALL.len()],
     pub last_trouble_age_ms: Option<u64>,
@@ -204,8 +232,12 @@ impl Snapshot {
         // from one to the other while they are summed.
         let held = stats.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let departed = stats.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions: Vec<Partition> =
-            held.iter().map(|(partition, stats)| Partition::read(*partition, stats, now_ms)).collect();
+        let in_redis = stats.redis.bounds.load();
+        let read = |(partition, stats): (&PartitionId, &Arc<PartitionStats>)| Partition {
+            redis: in_redis.get(partition).copied(),
+            ..Partition::read(*partition, stats, now_ms)
+        };
+        let partitions: Vec<Partition> = held.iter().map(read).collect();
         let mut totals = Books::default();
         partitions.iter().for_each(|partition| totals.add(&partition.books));
         departed.values().for_each(|stats| totals.add(&Books::read(stats)));
@@ -234,6 +266,7 @@ impl Snapshot {
                 topic_found: stats.dlq.topic_found.get().map(|found| found > 0),
                 breaker_open: stats.dlq.breaker_open.get() > 0,
             },
+            redis: Redis::read(stats, now_ms),
             kafka: Kafka::read(stats, now_ms),
             threads: threads(stats, now_ms),
             rejections: counts(&stats.rejections),
@@ -290,6 +323,10 @@ impl Facts {
             dlq_mode: config.dlq.mode,
             log_max_bytes: config.log.max_bytes,
             lag_check_interval_ms: config.lag.check_interval.as_millis() as u64,
+            redis: config.replay.redis.is_on().then_some(RedisFacts {
+                ttl_seconds: config.replay.redis.ttl.as_secs(),
+                max_entries: config.replay.redis.max_entries,
+            }),
         }
     }
 }
@@ -376,6 +413,7 @@ impl Partition {
             stall_repairs: stats.stall_repairs.get(),
             heartbeat_age_ms: age(now_ms, Some(stats.heartbeat_ms.get()).filter(|beat| *beat > 0)),
             last_record_age_ms: age(now_ms, stats.last_record_at_ms.get()),
+            redis: None,
         }
     }
 }
@@ -412,6 +450,26 @@ impl Shards {
         self.falling_behind += shard.falling_behind.get();
         self.log_hits += shard.log_hits.get();
         self.runs = self.runs.max(shard.runs.get());
+    }
+}
+
+impl Redis {
+    fn read(stats: &Stats, now_ms: u64) -> Self {
+        let redis = &stats.redis;
+        Self {
+            up: redis.up.get().map(|up| up > 0),
+            errors: redis.errors.get(),
+            read_latency_ms: Buckets::read(&redis.read_latency_ms),
+            write_latency_ms: Buckets::read(&redis.write_latency_ms),
+            hits: redis.hits.get(),
+            misses: redis.misses.get(),
+            refused_entries: redis.refused_entries.get(),
+            written_records: redis.written_records.get(),
+            write_dropped: redis.write_dropped.get(),
+            write_failures: redis.write_failures.get(),
+            last_write_age_ms: age(now_ms, redis.last_write_at_ms.get()),
+            queue_bytes: redis.queue_bytes.get(),
+        }
     }
 }
 
@@ -480,85 +538,5 @@ fn add_each<const N: usize>(sums: &mut [u64; N], values: &[u64; N]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::fixture;
-    use super::*;
-
-    #[test]
-    fn nothing_known_is_none_everywhere() {
-        let snapshot = Snapshot::take(&Stats::default(), &fixture::config(), 1_000);
-        assert!(snapshot.partitions.is_empty());
-        assert_eq!((snapshot.last_record_age_ms, snapshot.lag_records()), (None, None));
-        assert_eq!((snapshot.dlq.topic_found, snapshot.kafka.last_answer_age_ms), (None, None));
-        assert_eq!(snapshot.shards.log_oldest_age_ms, None);
-    }
-
-    #[test]
-    fn books_of_a_partition_balance_or_show_by_how_much_not() {
-        for (consumed, delivered, dead, null, expected) in
-            [(10, 7, 2, 1, 0), (10, 7, 1, 1, 1), (10, 8, 2, 1, -1), (u64::MAX, 0, 0, 0, i128::from(u64::MAX))]
-        {
-            let stats = Stats::default();
-            let held = stats.hold(PartitionId(0));
-            held.flush(|books| {
-                books.consumed.add(consumed);
-                books.delivered.add(delivered);
-                books.dead_lettered[3].add(dead);
-                books.skipped[0].add(null);
-            });
-            let snapshot = Snapshot::take(&stats, &fixture::config(), 0);
-            assert_eq!(snapshot.partitions[0].balance, Some(expected));
-        }
-    }
-
-    #[test]
-    fn totals_do_not_fall_when_a_partition_goes() {
-        let (stats, config) = (Stats::default(), fixture::config());
-        stats.hold(PartitionId(0)).consumed.add(5);
-        stats.hold(PartitionId(1)).consumed.add(6);
-        stats.hold(PartitionId(1)).last_record_at_ms.set(Some(400));
-        stats.release(PartitionId(1));
-        let snapshot = Snapshot::take(&stats, &config, 1_000);
-        assert_eq!((snapshot.partitions.len(), snapshot.totals.consumed), (1, 11));
-        assert_eq!(snapshot.last_record_age_ms, Some(600));
-    }
-
-    #[test]
-    fn lag_is_zero_when_caught_up_and_a_sum_only_when_whole() {
-        let (stats, config) = (Stats::default(), fixture::config());
-        stats.hold(PartitionId(0)).lag_records.set(Some(0));
-        stats.hold(PartitionId(0)).lag_ms.set(Some(90_000));
-        stats.hold(PartitionId(1));
-        let snapshot = Snapshot::take(&stats, &config, 0);
-        assert_eq!((snapshot.partitions[0].lag_ms, snapshot.lag_records()), (Some(0), None));
-        stats.hold(PartitionId(1)).lag_records.set(Some(4));
-        let snapshot = Snapshot::take(&stats, &config, 0);
-        assert_eq!((snapshot.partitions[1].lag_ms, snapshot.lag_records()), (None, Some(4)));
-    }
-
-    #[test]
-    fn warming_lasts_until_next_comes_to_its_end() {
-        for (next, end, expected) in
-            [(None, Some(9), true), (Some(8), Some(9), true), (Some(9), Some(9), false), (Some(0), None, false)]
-        {
-            let stats = Stats::default();
-            stats.hold(PartitionId(0)).next.set(next);
-            stats.hold(PartitionId(0)).warm_until.set(end);
-            let snapshot = Snapshot::take(&stats, &fixture::config(), 0);
-            assert_eq!(snapshot.partitions[0].warming_until.is_some(), expected, "{next:?} {end:?}");
-        }
-    }
-
-    #[test]
-    fn shards_are_summed_and_a_thread_name_appears_once() {
-        let stats = fixture::busy();
-        let snapshot = Snapshot::take(&stats, &fixture::config(), 1_000_000);
-        assert_eq!(snapshot.shards.count, 2);
-        assert_eq!(snapshot.connected_clients(), 6);
-        let (old, new) = (stats.heartbeat("p-0", 1_000), stats.heartbeat("p-0", 1_000));
-        old.last_ms.set(10);
-        new.last_ms.set(900);
-        let shown: Vec<Thread> = threads(&stats, 1_000).into_iter().filter(|thread| thread.name == "p-0").collect();
-        assert_eq!(shown, [Thread { name: "p-0".to_owned(), age_ms: 990, limit_ms: 1_000 }]);
-    }
-}
+#[path = "snapshot_tests.rs"]
+mod tests;

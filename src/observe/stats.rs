@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
 pub use super::replay_stats::{Replay, ReplayStats, ReplayTier};
+use arc_swap::ArcSwap;
+
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -543,6 +545,60 @@ pub struct DlqStats {
     pub breaker_open: Gauge,
 }
 
+/// What Redis has of each partition, as far as its index shows: the oldest offset and the offset after the newest.
+/// There may be holes between. Empty while Redis is not reachable, or the stream is not known.
+pub type RedisBounds = Arc<ArcSwap<BTreeMap<PartitionId, (Offset, Offset)>>>;
+
+/// The Redis tier. Written by its thread unless a field says otherwise.
+#[derive(Debug)]
+pub struct RedisStats {
+    /// 1 while Redis answers, 0 while it does not; absent when there is no such tier.
+    pub up: MaybeGauge,
+    /// Everything that Redis refused or did not answer, reading and writing.
+    pub errors: Counter,
+    /// Round trips of the cold readers, and written by them.
+    pub read_latency_ms: Histogram,
+    pub write_latency_ms: Histogram,
+    /// Reads that Redis could serve, and those that it could not. Written by the cold readers.
+    pub hits: Counter,
+    pub misses: Counter,
+    /// Entries that were found and not believed: of another version or stream, or damaged. Written by the cold readers.
+    pub refused_entries: Counter,
+    pub written_records: Counter,
+    /// Records that were not offered to Redis for want of room. Written by the workers.
+    pub write_dropped: Counter,
+    /// Records that Redis did not take.
+    pub write_failures: Counter,
+    /// Monotonic ms at which Redis last took something.
+    pub last_write_at_ms: MaybeGauge,
+    /// Bytes of chunks that wait to be written or are being written.
+    pub queue_bytes: Arc<Gauge>,
+    pub bounds: RedisBounds,
+}
+
+/// Milliseconds, as in the predecessor's `redis_latency_ms`.
+pub const REDIS_BOUNDS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+
+impl Default for RedisStats {
+    fn default() -> Self {
+        Self {
+            up: MaybeGauge::default(),
+            errors: Counter::default(),
+            read_latency_ms: Histogram::new(REDIS_BOUNDS),
+            write_latency_ms: Histogram::new(REDIS_BOUNDS),
+            hits: Counter::default(),
+            misses: Counter::default(),
+            refused_entries: Counter::default(),
+            written_records: Counter::default(),
+            write_dropped: Counter::default(),
+            write_failures: Counter::default(),
+            last_write_at_ms: MaybeGauge::default(),
+            queue_bytes: Arc::default(),
+            bounds: Arc::default(),
+        }
+    }
+}
+
 /// The Kafka side as a whole.
 #[derive(Debug)]
 pub struct KafkaStats {
@@ -633,6 +689,7 @@ pub struct Stats {
     pub departed: Mutex<BTreeMap<PartitionId, Arc<PartitionStats>>>,
     pub shards: OnceLock<Vec<Arc<ShardStats>>>,
     pub dlq: DlqStats,
+    pub redis: RedisStats,
     pub kafka: KafkaStats,
     pub stream: RwLock<StreamState>,
     pub heartbeats: Mutex<Vec<Arc<Heartbeat>>>,

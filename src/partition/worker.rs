@@ -21,6 +21,7 @@ use crate::kafka::host::PollCommand;
 use crate::kafka::queue::{Arrival, Flow, PartitionQueue, RawRecord};
 use crate::log::Chunk;
 use crate::observe::stats::{PartitionStats, Stats, WorkerState, monotonic_ms};
+use crate::replay::redis::RedisSender;
 use crate::words::{DropReason, GapReason, Offset, PartitionId};
 
 /// How long one wait for Kafka may last: the worker's heartbeat, and how late it may notice a stop without a wake.
@@ -67,6 +68,8 @@ pub struct Worker {
     pub progress: Arc<Progress>,
     pub shards: Vec<ShardInbox>,
     pub dlq: DlqSender,
+    /// The second replay tier, if there is one.
+    pub redis: Option<RedisSender>,
     /// Closed when `progress.stop` is set: ends a wait for room towards the dlq.
     pub stop: Receiver<()>,
     pub ledger: Arc<Ledger>,
@@ -211,6 +214,10 @@ impl Worker {
                 self.stats.heartbeat_ms.set(monotonic_ms());
                 message = back;
             }
+        }
+        // After the shards: nobody waits for a tier that is only for later.
+        if let Some(redis) = &self.redis {
+            redis.offer(&chunk);
         }
         self.progress.sent_next.store(next.0, Ordering::Release);
         self.stats.next.set(Some(next.0));

@@ -11,3 +11,4 @@ pub mod cache;
 pub mod rebuild;
 pub mod kafka;
 pub mod reader;
+pub mod redis;

@@ -16,7 +16,9 @@ use super::ask::{ColdAnswer, ColdRequest, Found, Wish};
 use super::cache::ChunkCache;
 use super::kafka::{KafkaReader, QUANTUM_BYTES};
 use super::rebuild::Makings;
+use super::redis::RedisReader;
 use crate::broadcast::inbox::ShardInbox;
+use crate::config::Config;
 use crate::log::Chunk;
 use crate::observe::stats::{Heartbeat, ReplayTier, Stats};
 use crate::words::{Offset, PartitionId};
@@ -39,6 +41,7 @@ pub struct ColdReader {
     pub requests: Receiver<ColdRequest>,
     /// By shard.
     pub answers: Vec<(Sender<ColdAnswer>, ShardInbox)>,
+    pub config: Arc<Config>,
     pub kafka: KafkaReader,
     pub cache: Arc<ChunkCache>,
     pub stream: Arc<ArcSwapOption<StreamNow>>,
@@ -52,6 +55,7 @@ impl ColdReader {
     /// The body of the thread.
     pub fn run(mut self, stop: &AtomicBool) {
         let mut known: Option<Arc<StreamNow>> = None;
+        let mut redis: Option<RedisReader> = None;
         while !stop.load(Ordering::Acquire) {
             self.heartbeat.beat();
             let request = match self.requests.recv_timeout(IDLE) {
@@ -66,10 +70,12 @@ impl ColdReader {
             if !same(&known, &stream) {
                 self.cache.clear();
                 self.kafka.forget();
+                let identity = stream.as_ref().map(|stream| stream.makings.stream.clone());
+                redis = identity.and_then(|stream| RedisReader::new(self.config.clone(), self.stats.clone(), &stream));
                 known = stream;
             }
             let found = match &known {
-                Some(stream) => self.find(&stream.clone(), &request.wish),
+                Some(stream) => self.find(stream, &mut redis, &request.wish),
                 None => Found::Unavailable,
             };
             self.answer(request, found);
@@ -86,9 +92,9 @@ impl ColdReader {
         inbox.wake();
     }
 
-    fn find(&mut self, stream: &StreamNow, wish: &Wish) -> Found {
+    fn find(&mut self, stream: &StreamNow, redis: &mut Option<RedisReader>, wish: &Wish) -> Found {
         match *wish {
-            Wish::Read { partition, want, until } => self.read(stream, partition, want, until),
+            Wish::Read { partition, want, until } => self.read(stream, redis, partition, want, until),
             Wish::AtTime { timestamp_ms } => {
                 let partitions: Vec<_> = (0..stream.partition_count).map(PartitionId).collect();
                 match self.kafka.at_time(&partitions, timestamp_ms) {
@@ -99,7 +105,14 @@ impl ColdReader {
         }
     }
 
-    fn read(&mut self, stream: &StreamNow, partition: PartitionId, want: Offset, until: Offset) -> Found {
+    fn read(
+        &mut self,
+        stream: &StreamNow,
+        redis: &mut Option<RedisReader>,
+        partition: PartitionId,
+        want: Offset,
+        until: Offset,
+    ) -> Found {
         let cached = self.cache.find(partition, want, until, ANSWER_BYTES);
         if !cached.is_empty() {
             self.stats.replay.quanta[ReplayTier::Cache as usize].add(1);
@@ -112,12 +125,35 @@ impl ColdReader {
                 return Found::Unavailable;
             }
         }
+        match redis.as_mut().map(|redis| redis.read(partition, want, until, QUANTUM_BYTES as usize)) {
+            Some(Ok(spans)) if !spans.is_empty() => {
+                return self.found(ReplayTier::Redis, stream.makings.chunks(partition, want, &spans));
+            }
+            // It is a cache: what it does not have, or does not say, Kafka has.
+            Some(Ok(_)) | None => {}
+            Some(Err(_)) => self.stats.replay.failures[ReplayTier::Redis as usize].add(1),
+        }
         match self.kafka.read(&stream.makings, partition, want, until) {
-            Ok(chunks) => self.found(ReplayTier::Kafka, chunks),
+            Ok(chunks) => {
+                let chunks = self.not_in_redis(&stream.makings, partition, chunks);
+                self.found(ReplayTier::Kafka, chunks)
+            }
             Err(_) => {
                 self.stats.replay.failures[ReplayTier::Kafka as usize].add(1);
                 Found::Unavailable
             }
+        }
+    }
+
+    /// What Kafka no longer has is lost only up to where Redis begins.
+    fn not_in_redis(&self, makings: &Makings, partition: PartitionId, chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
+        let [chunk] = chunks.as_slice() else { return chunks };
+        let oldest = self.stats.redis.bounds.load().get(&partition).map(|(oldest, _)| *oldest);
+        match (chunk.lost, oldest) {
+            (Some(reason), Some(oldest)) if chunk.from < oldest && oldest < chunk.next => {
+                makings.lost(partition, chunk.from, oldest, reason).into_iter().collect()
+            }
+            _ => chunks,
         }
     }
 

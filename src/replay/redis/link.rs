@@ -1,0 +1,158 @@
+//! One connection to Redis: made when it is needed, given up after any silence or error within a command, made again
+//! after a pause. A connection that was left in the middle of a reply is never used again, so that no answer is taken
+//! for another's.
+//!
+//! Deliberately absent: which commands, and what follows from their answers. Nothing here prints or keeps the URL: a
+//! password stands in it, and what a server says to a command with a password in it may quote it.
+
+use std::time::{Duration, Instant};
+
+use redis::{Client, Connection, Pipeline, RedisError, RedisResult, Value};
+
+use super::RedisDown;
+use crate::config::RedisConfig;
+use crate::observe::stats::Histogram;
+
+/// How long nobody tries after a failure: doubled up to `longest`, less up to a quarter by chance, so that hosts do not
+/// come back all at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pauses {
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+/// What Redis answered to one command, or what it calls its refusal: `OOM`, `READONLY`, `LOADING`, `NOAUTH` …
+pub(super) type Reply = Result<Value, String>;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It failed a moment ago; nothing was tried.
+    Paused,
+    /// What was tried and failed, in words without secrets.
+    Failed(String),
+}
+
+impl From<Failure> for RedisDown {
+    fn from(_: Failure) -> Self {
+        RedisDown
+    }
+}
+
+pub(super) struct Link {
+    client: Client,
+    timeout: Duration,
+    pauses: Pauses,
+    connection: Option<Connection>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Link {
+    /// The URL was checked with the configuration; None when there is none.
+    pub(super) fn new(config: &RedisConfig, pauses: Pauses) -> Option<Self> {
+        let url = config.url.as_ref()?;
+        let client = Client::open(url.0.as_str()).ok()?;
+        Some(Self { client, timeout: config.timeout, pauses, connection: None, failures: 0, retry_at: None })
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> String {
+        self.client.get_connection_info().addr().to_string()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// When something may be tried: None is now.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|at| *at > now)
+    }
+
+    /// Sends all commands at once and gives one reply for each. The time of the round trip goes to `latency_ms`, also
+    /// when it failed after it was sent.
+    pub(super) fn ask(&mut self, commands: &mut Pipeline, latency_ms: &Histogram) -> Result<Vec<Reply>, Failure> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connected()?;
+        let began = Instant::now();
+        let answer: RedisResult<Vec<RedisResult<Value>>> = commands.ignore_errors().query(&mut connection);
+        latency_ms.observe(began.elapsed().as_secs_f64() * 1_000.0);
+        let replies = match answer {
+            Ok(replies) if replies.len() == commands.len() => replies,
+            Ok(_) => return Err(self.failed("it sent another number of replies than was asked for".to_owned())),
+            Err(error) => return Err(self.failed(words_of(&error))),
+        };
+        self.connection = Some(connection);
+        (self.failures, self.retry_at) = (0, None);
+        Ok(replies.into_iter().map(|reply| reply.map_err(|error| code_of(&error))).collect())
+    }
+
+    /// Taken out, so that whatever happens on the way drops it.
+    fn connected(&mut self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        if self.due(Instant::now()).is_some() {
+            return Err(Failure::Paused);
+        }
+        let connected = self.client.get_connection_with_timeout(self.timeout).and_then(|connection| {
+            connection.set_read_timeout(Some(self.timeout))?;
+            connection.set_write_timeout(Some(self.timeout))?;
+            Ok(connection)
+        });
+        connected.map_err(|error| self.failed(words_of(&error)))
+    }
+
+    fn failed(&mut self, why: String) -> Failure {
+        let doubled = self.pauses.first.saturating_mul(1 << self.failures.min(16)).min(self.pauses.longest);
+        let chance = uuid::Uuid::new_v4().as_u64_pair().0 % 256;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(Instant::now() + doubled - doubled / 4 * chance as u32 / 256);
+        Failure::Failed(why)
+    }
+}
+
+/// The class of a refusal. Never its text: a server may quote what it was sent.
+fn code_of(error: &RedisError) -> String {
+    error.code().unwrap_or_else(|| error.category()).to_owned()
+}
+
+fn words_of(error: &RedisError) -> String {
+    if error.is_timeout() {
+        return "it did not answer in time".to_owned();
+    }
+    match error.code() {
+        Some(code) => format!("{} ({code})", error.category()),
+        // The text of the operating system.
+        None if error.is_io_error() => error.to_string(),
+        None => error.category().to_owned(),
+    }
+}
+
+/// The bytes of a reply; None when there is nothing, or something else.
+pub(super) fn bytes_of(reply: &Value) -> Option<&[u8]> {
+    match reply {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+/// The members of a reply that is a list of them.
+pub(super) fn members_of(reply: &Value) -> Vec<&[u8]> {
+    match reply {
+        Value::Array(items) | Value::Set(items) => items.iter().filter_map(bytes_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn number_of(reply: &Value) -> Option<u64> {
+    match reply {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        Value::Boolean(yes) => Some(u64::from(*yes)),
+        _ => None,
+    }
+}
