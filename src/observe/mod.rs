@@ -1,6 +1,7 @@
 //! What is published about ourselves: stats, snapshot, metrics, health, HTTP, logging.
 
 pub mod stats;
+pub mod clients;
 pub mod snapshot;
 pub mod process;
 pub mod window;

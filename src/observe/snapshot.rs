@@ -6,8 +6,9 @@
 
 use std::array;
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use super::clients::Roster;
 use super::process::Process;
 use super::stats::{
     Answer, Counter, DlqFailure, Gauge, Histogram, KafkaTrouble, PartitionStats, Protocol, Rejection, ResumeMode,
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub totals: Books,
     pub last_record_age_ms: Option<u64>,
     pub shards: Shards,
+    /// What each shard last published of its clients.
+    pub rosters: Vec<Arc<Roster>>,
     pub dlq: Dlq,
     pub kafka: Kafka,
     pub threads: Vec<Thread>,
@@ -218,6 +221,7 @@ impl Snapshot {
             totals,
             last_record_age_ms: age(now_ms, last_record_at),
             shards,
+            rosters: stats.shards.get().into_iter().flatten().map(|shard| shard.roster.load_full()).collect(),
             dlq: Dlq {
                 sent: counts(&stats.dlq.sent),
                 failures: counts(&stats.dlq.failures),

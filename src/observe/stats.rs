@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+
+use super::clients::Roster;
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -327,6 +330,8 @@ pub struct ShardStats {
     pub log_oldest_at_ms: MaybeGauge,
     pub mid_frame_bytes: Gauge,
     pub inbound_bytes: Gauge,
+    /// Its clients, for operators: swapped about once a second.
+    pub roster: ArcSwap<Roster>,
 }
 
 impl ShardStats {

@@ -9,6 +9,7 @@
 
 mod judge;
 mod replay;
+mod standing;
 mod threads;
 
 use std::collections::BTreeMap;

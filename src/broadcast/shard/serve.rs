@@ -4,9 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::time::Instant;
 
 use super::connection::{Connection, Open, Phase};
+use super::roster::Sent;
 use super::{Shard, TURN};
 use crate::broadcast::session::{Session, Step};
 use crate::log::{Form, Ring};
+use crate::observe::clients::End;
 use crate::observe::stats::ShardStats;
 use crate::words::CloseReason;
 
@@ -71,7 +73,9 @@ impl Shard {
     }
 
     fn serve_one(&mut self, key: usize) {
+        let sent = Sent::so_far(&self.ports.shard_stats);
         let visit = self.visit(key);
+        self.credit(key, sent);
         match visit {
             Visit::Gone => return self.vanished(key),
             Visit::Finished(reason) => self.finish(key, reason),
@@ -200,6 +204,7 @@ impl Shard {
     /// The close frame is out.
     fn finish(&mut self, key: usize, reason: CloseReason) {
         self.ports.shard_stats.closed[reason as usize].add(1);
+        self.note_end(key, End::Said(reason));
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.release(&self.ports.shard_stats);
         shut_down(&connection.stream);
@@ -219,6 +224,7 @@ impl Shard {
         if held > 0 && stats.mid_frame_bytes.get() > self.settings.mid_frame_max_bytes {
             stats.closed[CloseReason::OutOfBudget as usize].add(1);
             stats.aborted.add(1);
+            self.note_end(key, End::Aborted(CloseReason::OutOfBudget));
             self.remove(key);
         }
     }
