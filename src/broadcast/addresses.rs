@@ -57,6 +57,12 @@ impl Addresses {
     }
 }
 
+impl AddressSeat {
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::AcqRel);

@@ -91,6 +91,7 @@ fn every_body_is_served_and_moves_with_the_numbers() {
         ("GET", "/live", 200, "\"http\""),
         ("GET", "/version", 200, "resume_namespace"),
         ("GET", "/config", 200, "settings"),
+        ("GET", "/clients", 200, "\"total\":0"),
         ("GET", "/metrics", 200, "websocket_uptime_seconds"),
         ("GET", "/metrics", 200, "process_resident_memory_bytes"),
         ("GET", "/", 200, "/metrics"),

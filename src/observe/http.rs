@@ -20,7 +20,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the admin port shows at its root; the page itself needs the socket of the service port.
-const ADMIN_INDEX: &[u8] = b"DashStream, admin port\n\n/health\n/ready\n/live\n/version\n/config\n/metrics\n";
+const ADMIN_INDEX: &[u8] = b"DashStream, admin port\n\n/health\n/ready\n/live\n/version\n/config\n/clients\n/metrics\n";
 
 #[derive(Clone, Debug)]
 pub struct Bodies {
@@ -33,6 +33,7 @@ pub struct Bodies {
     pub live_json: Arc<[u8]>,
     pub version_json: Arc<[u8]>,
     pub config_json: Arc<[u8]>,
+    pub clients_json: Arc<[u8]>,
     pub metrics_text: Arc<[u8]>,
 }
 
@@ -50,7 +51,7 @@ pub struct Request<'a> {
 /// Which front asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Surface {
-    /// `public`: bound to an address that is not loopback. Metrics and configuration are then for the admin port only.
+    /// `public`: bound to an address that is not loopback. Metrics, configuration and clients are then for the admin port only.
     Service {
         public: bool,
     },
@@ -118,8 +119,10 @@ fn find(path: &str, request: &Request<'_>, bodies: &Bodies, surface: Surface) ->
         "/ready" => json(ok(bodies.ready), bodies.ready_json.clone()),
         "/live" => json(ok(bodies.live), bodies.live_json.clone()),
         "/version" => json(200, bodies.version_json.clone()),
-        "/config" | "/metrics" if private => text(403, b"On the admin port only\n"),
+        "/config" | "/clients" | "/metrics" if private => text(403, b"On the admin port only\n"),
         "/config" => json(200, bodies.config_json.clone()),
+        "/clients" if stale => text(503, b"The list is stale\n"),
+        "/clients" => json(200, bodies.clients_json.clone()),
         // A scrape that fails is better than one that repeats old numbers.
         "/metrics" if stale => text(503, b"The numbers are stale\n"),
         "/metrics" => Response::new(200, super::exposition::CONTENT_TYPE, Body::Shared(bodies.metrics_text.clone())),
@@ -237,6 +240,7 @@ mod tests {
             live_json: body("live"),
             version_json: body("version"),
             config_json: body("config"),
+            clients_json: body("clients"),
             metrics_text: body("metrics 1\n"),
         }
     }
@@ -258,6 +262,10 @@ mod tests {
             ("GET", "/live", 200, 200, 200),
             ("GET", "/version", 200, 200, 200),
             ("GET", "/config", 200, 403, 200),
+            ("GET", "/clients", 200, 403, 200),
+            ("GET", "/clients?x=1", 200, 403, 200),
+            ("HEAD", "/clients", 200, 403, 200),
+            ("POST", "/clients", 405, 405, 405),
             ("GET", "/metrics", 200, 403, 200),
             ("GET", "/metrics?x=1", 200, 403, 200),
             ("GET", "/health?", 200, 200, 200),
@@ -312,6 +320,7 @@ mod tests {
             ("/live", JSON, "live"),
             ("/version", JSON, "version"),
             ("/config", JSON, "config"),
+            ("/clients", JSON, "clients"),
             ("/metrics", "text/plain; version=0.0.4", "metrics 1\n"),
         ] {
             let response = ask("GET", path, LOCAL);
@@ -334,6 +343,7 @@ mod tests {
             ("/ready", 200, 503),
             ("/live", 200, 503),
             ("/metrics", 200, 503),
+            ("/clients", 200, 503),
             ("/health", 200, 200),
             ("/version", 200, 200),
         ] {

@@ -2,6 +2,7 @@
 
 pub mod stats;
 pub mod replay_stats;
+pub mod clients;
 pub mod snapshot;
 pub mod process;
 pub mod window;

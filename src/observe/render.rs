@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
+use super::clients;
 use super::exposition::{Exposition, ExpositionError};
 use super::health;
 use super::http::{Bodies, SharedBodies};
@@ -41,6 +42,7 @@ impl Renderer {
             live_json: line(&live_json),
             version_json: line(&health::version(&snapshot)),
             config_json: self.config_json.clone(),
+            clients_json: clients::render(&snapshot.rosters, snapshot.now_ms).into(),
             metrics_text: self.exposition.render(Arc::new(snapshot))?.into_bytes().into(),
         })
     }
@@ -73,6 +75,8 @@ mod tests {
             let metrics = std::str::from_utf8(&bodies.metrics_text).expect("text");
             assert!(metrics.contains(&format!("\ndashstream_ready {}\n", u8::from(ready))));
             assert_eq!(&*bodies.config_json, b"{\"settings\":[]}\n");
+            let clients: Value = serde_json::from_slice(&bodies.clients_json).expect("JSON");
+            assert_eq!(clients["total"], 0);
         }
     }
 

@@ -8,6 +8,7 @@ use std::array;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+use super::clients::Roster;
 use super::process::Process;
 use super::stats::{
     Answer, Counter, DlqFailure, Gauge, Histogram, KafkaTrouble, PartitionStats, Protocol, Rejection, Replay,
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub last_record_age_ms: Option<u64>,
     pub shards: Shards,
     pub replay: Replay,
+    /// What each shard last published of its clients.
+    pub rosters: Vec<Arc<Roster>>,
     pub dlq: Dlq,
     pub redis: Redis,
     pub kafka: Kafka,
@@ -258,6 +261,7 @@ impl Snapshot {
             last_record_age_ms: age(now_ms, last_record_at),
             shards,
             replay: stats.replay.read(&stats.cold_bytes),
+            rosters: stats.shards.get().into_iter().flatten().map(|shard| shard.roster.load_full()).collect(),
             dlq: Dlq {
                 sent: counts(&stats.dlq.sent),
                 failures: counts(&stats.dlq.failures),

@@ -12,6 +12,7 @@ use std::time::Instant;
 pub use super::replay_stats::{Replay, ReplayStats, ReplayTier};
 use arc_swap::ArcSwap;
 
+use super::clients::Roster;
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -339,6 +340,8 @@ pub struct ShardStats {
     /// Resumes that were answered from the log alone.
     pub log_hits: Counter,
     pub runs: Gauge,
+    /// Its clients, for operators: swapped about once a second.
+    pub roster: ArcSwap<Roster>,
 }
 
 impl ShardStats {

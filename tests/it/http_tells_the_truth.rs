@@ -67,6 +67,7 @@ fn every_page_on_both_ports() {
             ("/live", ""),
             ("/version", "application/json"),
             ("/config", ""),
+            ("/clients", "application/json"),
             ("/metrics", "text/plain"),
         ] {
             let response = http::get(address, path);

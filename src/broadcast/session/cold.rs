@@ -129,6 +129,11 @@ impl Session {
         self.cold.as_ref().is_some_and(|cold| cold.asked.is_none() && (cold.waits || cold.failing_since_ms.is_some()))
     }
 
+    /// It waits for a seat.
+    pub fn cold_waits(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.waits)
+    }
+
     /// Its wish is on the way, under this ticket.
     pub fn cold_asked(&mut self, ticket: u64, partition: Option<PartitionId>) {
         match (&mut self.cold, partition, &mut self.judging) {

@@ -11,6 +11,7 @@ mod judge;
 mod cold;
 mod follow;
 mod replay;
+mod standing;
 mod threads;
 
 use std::collections::BTreeMap;

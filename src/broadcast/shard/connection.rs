@@ -1,18 +1,25 @@
 //! A connection as the shard keeps it: the socket, the phase it is in, and what the timers need.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mio::net::TcpStream;
 
+use super::roster::unix_ms;
 use crate::broadcast::addresses::{AddressSeat, Seat};
 use crate::broadcast::frames::FrameReader;
 use crate::broadcast::session::Session;
 use crate::observe::stats::ShardStats;
 use crate::replay::seats::ColdSeat;
 
+/// Made so far by all shards of the process.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 /// Invariant: `queued` exactly while the key is on the shard's ready list.
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// Counts the connections of this process.
+    pub(super) id: u64,
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
     pub(super) phase: Phase,
@@ -34,6 +41,10 @@ pub(super) struct Connection {
     pub(super) heard_ms: u64,
     pub(super) progress_ms: u64,
     pub(super) pinged_ms: u64,
+    /// For operators: when it was accepted, ms since the epoch, and what it was sent.
+    pub(super) since_unix_ms: u64,
+    pub(super) records_sent: u64,
+    pub(super) gaps_told: u64,
     /// It is being closed since then.
     pub(super) ending_since_ms: Option<u64>,
     /// As last added to the shard's budgets.
@@ -70,12 +81,14 @@ pub(super) struct Open {
     /// The 101 answer, and how much of it is out.
     pub(super) response: Vec<u8>,
     pub(super) response_sent: usize,
-    pub(super) _address: AddressSeat,
+    /// Given back when the connection is dropped.
+    pub(super) address: AddressSeat,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, peer: IpAddr, seat: Seat, now_ms: u64) -> Self {
         Self {
+            id: CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1,
             stream,
             peer,
             phase: Phase::Handshake { head: Vec::new() },
@@ -90,6 +103,9 @@ impl Connection {
             heard_ms: now_ms,
             progress_ms: now_ms,
             pinged_ms: now_ms,
+            since_unix_ms: unix_ms(),
+            records_sent: 0,
+            gaps_told: 0,
             ending_since_ms: None,
             counted_mid_frame: 0,
             counted_inbound: 0,

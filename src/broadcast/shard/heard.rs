@@ -10,6 +10,7 @@ use crate::broadcast::frames::{FrameReader, Incoming};
 use crate::broadcast::handshake::{self, Request};
 use crate::broadcast::protocol::{self, Limits, Said};
 use crate::broadcast::session::Session;
+use crate::observe::clients::End;
 use crate::observe::http;
 use crate::observe::stats::{Protocol, Rejection};
 use crate::words::CloseReason;
@@ -61,6 +62,7 @@ impl Shard {
             && !open.session.is_ending()
         {
             self.ports.shard_stats.vanished.add(1);
+            self.note_end(key, End::Vanished);
         }
         self.remove(key);
     }
@@ -133,7 +135,7 @@ impl Shard {
             reader: FrameReader::default(),
             response,
             response_sent: 0,
-            _address: address,
+            address,
         }));
         self.followers.insert(key);
     }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod heard;
+mod roster;
 mod serve;
 mod cold;
 mod subscriptions;
@@ -133,6 +134,8 @@ pub struct Shard {
     load: Load,
     /// Monotonic ms by which everybody must be gone.
     draining: Option<u64>,
+    /// For operators.
+    register: roster::Register,
 }
 
 /// What every session is shown.
@@ -206,6 +209,7 @@ impl Shard {
             passed_at: now,
             load: Load { window_from: now, busy: Duration::ZERO, heavy: false },
             draining: None,
+            register: roster::Register::default(),
         }
     }
 

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::cold::{Asked, ask_for_json};
 use super::connection::{Connection, Open, Phase};
+use super::roster::Sent;
 use super::{Shard, TURN};
 use crate::broadcast::filter::Filter;
 use crate::broadcast::session::{Session, Step};
 use crate::log::{Form, Ring};
+use crate::observe::clients::End;
 use crate::observe::stats::ShardStats;
 use crate::replay::ask::Wish;
 use crate::words::CloseReason;
@@ -76,6 +78,7 @@ impl Shard {
     }
 
     fn serve_one(&mut self, key: usize) {
+        let sent = Sent::so_far(&self.ports.shard_stats);
         let visit = loop {
             match self.visit(key) {
                 Visit::Ask(wish) => match self.ask_cold(key, wish) {
@@ -85,6 +88,7 @@ impl Shard {
                 other => break other,
             }
         };
+        self.credit(key, sent);
         match visit {
             Visit::Ask(_) => {}
             Visit::Gone => return self.vanished(key),
@@ -232,6 +236,7 @@ impl Shard {
     /// The close frame is out.
     fn finish(&mut self, key: usize, reason: CloseReason) {
         self.ports.shard_stats.closed[reason as usize].add(1);
+        self.note_end(key, End::Said(reason));
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.release(&self.ports.shard_stats);
         shut_down(&connection.stream);
@@ -251,6 +256,7 @@ impl Shard {
         if held > 0 && stats.mid_frame_bytes.get() > self.settings.mid_frame_max_bytes {
             stats.closed[CloseReason::OutOfBudget as usize].add(1);
             stats.aborted.add(1);
+            self.note_end(key, End::Aborted(CloseReason::OutOfBudget));
             self.remove(key);
         }
     }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::connection::Phase;
 use crate::log::Chunk;
+use crate::observe::clients::End;
 use crate::observe::stats::Rejection;
 use crate::words::CloseReason;
 
@@ -49,6 +50,7 @@ impl Shard {
                 Due::Abort(reason) => {
                     self.ports.shard_stats.closed[reason as usize].add(1);
                     self.ports.shard_stats.aborted.add(1);
+                    self.note_end(key, End::Aborted(reason));
                     self.remove(key);
                 }
                 Due::Remove => self.remove(key),
@@ -59,6 +61,7 @@ impl Shard {
             self.published_ms = self.scene.now_ms;
             self.publish();
         }
+        self.publish_roster();
     }
 
     fn due(&mut self, key: usize) -> Due {
