@@ -3,6 +3,7 @@
 // is reported; and a gateway that knows less is no trouble. Run: node --test tests/page/
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Client, Storage } from '../../src/page/assets/client.js';
 import { FakeIndexedDB, fakeWorld } from './world.mjs';
@@ -396,4 +397,20 @@ test('stopped for good, it stores what it has and does not come back', async () 
   await client.stop();
   world.pass(100000);
   assert.deepEqual([client.connection.state, world.sockets.length, client.stored], ['stopped', 1, { 0: '4' }]);
+});
+
+test('the state in the README does what it should', async () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  const code = readme.split('```js\n').find((block) => block.includes('const state =')).split('const storage =')[0];
+  const fresh = () => new Function(`${code.replace(/^import.*$/m, '')}; return state;`)();
+  const factory = new FakeIndexedDB();
+  for (const [from, next, keys] of [[0, 3, 3], [3, 5, 5], [5, 6, 6]]) {
+    const world = fakeWorld();
+    const state = fresh();
+    const client = new Client({ world, state, storage: await Storage.open('x', factory) });
+    await client.start();
+    world.sockets[0].gives(hello([next]), resumed(1, from), batch(from, next), live(1));
+    assert.deepEqual([state.seen.size, client.ledger.whole, world.sockets[0].said[0].from], [keys, true, from === 0 ? 'earliest' : 'cursor']);
+    await client.stop();
+  }
 });

@@ -80,10 +80,10 @@ export class StreamView {
     const whole = ledger.whole;
     attribute(p.verdictBox, 'data-whole', String(whole));
     const following = [...ledger.partitions.values()].filter((x) => x.state === 'following' && x.next !== null).length;
-    text(p.verdict, whole ? 'Nothing is missing' : 'The stream is not whole');
+    text(p.verdict, !whole ? 'The stream is not whole' : ledger.filtered ? 'In order, none twice' : 'Nothing is missing');
     const followed = `${client.view.run === null ? '' : searched(client.view) ?? ''}`;
     text(p.verdictMore, whole && ledger.filtered
-      ? `Everything that the filter lets through came once and in order. ${followed || 'The rest is not asked for'}.`
+      ? `Only one run is asked for, so that offsets are left out. ${followed || 'The rest is not asked for'}.`
       : whole ? `Every offset of ${following} ${following === 1 ? 'partition' : 'partitions'} is accounted for, once and in order.`
       : 'Offsets came that continue nothing, or came twice. The ranges are below.');
     text(p.figure.records, count(ledger.records));
@@ -181,7 +181,7 @@ function fillReturn(li, r, now, newest) {
   attribute(li, 'data-whole', String(r.violations === 0));
   text(head.children[0], howBack(r));
   text(head.children[1], ago(now - r.at));
-  text(sum, `${count(r.events)} events replayed · ${r.violations === 0 ? '0 missing' : `${r.violations} breaks in the sequence`}${r.missed > 0 ? ` · ${count(r.missed)} withheld, with reason` : ''}`);
+  text(sum, `${count(r.events)} events replayed · ${r.violations === 0 ? (r.run ? 'in order' : '0 missing') : `${r.violations} breaks in the sequence`}${r.missed > 0 ? ` · ${count(r.missed)} withheld, with reason` : ''}`);
   attribute(sum, 'title', `${count(r.records)} records; the gateway counted ${r.told === '' ? 'nothing' : count(r.told)}`);
   const shown = newest ? r.ranges.slice(0, RANGES_SHOWN) : [];
   rows(ranges, shown, () => h('li', null, h('b'), h('code'), h('span')), (row, x) => {

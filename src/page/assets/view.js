@@ -284,8 +284,8 @@ export class View {
       h('p', null,
         h('b', null, `${howBack(back)}: `),
         h('span', { id: 'replayed', 'data-events': back.events, 'data-records': back.records }, `${count(back.events)} events replayed`), ', ',
-        h('strong', { id: 'none-missing', 'data-violations': back.violations }, whole ? 'none is missing' : 'the sequence is not whole'),
-        h('span.dim', null, `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
+        h('strong', { id: 'none-missing', 'data-violations': back.violations }, !whole ? 'the sequence is not whole' : back.run ? 'in order, none twice' : 'none is missing'),
+        h('span.dim', null, back.run ? '. The gateway was asked for this run alone.' : `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
       h('button.close', { type: 'button', 'aria-label': 'Dismiss', click: () => hidden(e.toast, true) }, '×'));
     hidden(e.toast, false);
     this.toastUntil = now + TOAST_MS;
