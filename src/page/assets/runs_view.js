@@ -98,7 +98,7 @@ export class RunsView {
     hidden(this.empty, wanted.length > 0);
     text(this.empty, this.app.model.runs.size > 0 ? 'No run matches.' : 'Waiting for the first run.');
     const held = this.pointer || this.scrolled || this.list.contains(document.activeElement);
-    if (this.force || (!held && now - this.reorderedAt > REORDER_EVERY_MS)) {
+    if (this.force || this.order.length === 0 || (!held && now - this.reorderedAt > REORDER_EVERY_MS)) {
       this.arrange(wanted);
       this.reorderedAt = now;
       this.force = false;
