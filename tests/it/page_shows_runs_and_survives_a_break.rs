@@ -241,7 +241,7 @@ fn one_run_alone(browser: &mut Browser) {
     let told = browser.run("document.getElementById('none-missing').textContent");
     assert_eq!(told, "in order, none twice");
     assert_eq!(browser.run("document.querySelector('.note').hidden"), true, "it is shown from its beginning");
-    assert!(number(browser, APPLIED) < before, "only its own records came");
+    browser.until("only its own records", &format!("{} < {before}", shown(APPLIED)));
     browser.reload();
     browser.until("the same run alone after a reload", &alone);
     assert_eq!((number(browser, LOST), number(browser, REPEATED)), (0, 0));
