@@ -137,6 +137,40 @@ fn metrics_are_what_prometheus_accepts() {
     promtool(&gateway.get("/metrics").text());
 }
 
+#[test]
+fn clients_are_listed_with_what_they_got_and_why_they_went() {
+    let (kafka, topic, gateway) = started("clients");
+    let producer = kafka.producer(&topic);
+    (0..50)
+        .for_each(|index| (0..2).for_each(|partition| producer.send(partition, &corpus::ordinary(partition, index))));
+    producer.flush();
+    let page = || http::get(gateway.setup.admin, "/clients").json();
+    assert_eq!(page()["total"], 0);
+    let mut client = V1Client::connect(gateway.ws());
+    client.resume_from("earliest");
+    client.follow(&mut Ledger::new(), LIMIT, Load::check, |ledger| ledger.reached(&[50, 50]));
+    let row = wait::until("the client, live", LIMIT, || {
+        let row = page().pointer("/clients/0")?.clone();
+        (row["records_sent"] == 100 && row["state"] == "live").then_some(row)
+    });
+    for (key, expected) in [
+        ("protocol", serde_json::json!("dashstream.v1")),
+        ("address", serde_json::json!("127.0.0.1")),
+        ("behind_records", serde_json::json!(0)),
+        ("waiting_seconds", serde_json::Value::Null),
+        ("gaps_told", serde_json::json!(0)),
+    ] {
+        assert_eq!(row[key], expected, "{key} in {row}");
+    }
+    drop(client);
+    let closed = wait::until("the client, gone", LIMIT, || {
+        let page = page();
+        page.pointer("/closed/0").filter(|_| page["total"] == 0).cloned()
+    });
+    assert_eq!((&closed["id"], &closed["records_sent"]), (&row["id"], &row["records_sent"]), "{closed}");
+    assert!(["vanished", "client_closed"].iter().any(|reason| closed["reason"] == *reason), "{closed}");
+}
+
 fn promtool(text: &str) {
     let mut process = Command::new("promtool")
         .args(["check", "metrics"])

@@ -1,6 +1,7 @@
 //! The page of `dashstream demo`, in a real browser: it shows runs arriving live; after a break of the connection it
 //! shows how many events were replayed and that none is missing; a reload continues where it was; pause stops the
-//! picture but not the stream; nothing is wider than the screen at 1280 and at 390 pixels; and the browser has
+//! picture but not the stream; one run can be followed alone, also over a reload, and left without loss; the stream can
+//! be stopped at the gateway and goes on without loss; the gateway's clients are shown; nothing is wider than the screen at 1280 and at 390 pixels; and the browser has
 //! nothing to complain about, above all not about the page's own content security policy.
 //!
 //! Method: Chromium over the DevTools protocol, against the shipped binary. What the page claims is compared with
@@ -104,9 +105,12 @@ fn receipt(browser: &mut Browser, begins: &str) -> u64 {
 
 fn no_overflow(browser: &mut Browser, width: u32) {
     let wide = browser.run(
-        "document.documentElement.scrollWidth > innerWidth ? 'the page' : \
-         [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.track, .axis, .visually-hidden, svg') \
-         && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + '.' + e.className).slice(0, 5).join(' ')",
+        // A telephone makes the page smaller instead of letting it stick out: what counts is the width of the screen.
+        &format!(
+            "document.documentElement.scrollWidth > {width} ? 'the page' : \
+             [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.track, .axis, .visually-hidden, svg') \
+             && e.getBoundingClientRect().right > {width} + 1).map((e) => e.tagName + '.' + e.className).slice(0, 5).join(' ')"
+        ),
     );
     assert_eq!(wide, "", "wider than {width} pixels");
 }
@@ -154,6 +158,7 @@ fn page_shows_runs_and_survives_a_break() {
 
     // A reload continues: what was applied is still there, and nothing comes twice.
     let runs = number(&mut browser, "#runs-count");
+    let names = browser.run(ROW_NAMES);
     browser.until("something saved", &format!("{} > {before}", shown(APPLIED)));
     let kept = number(&mut browser, APPLIED);
     wait::until_true("a save after that", Duration::from_secs(30), || saved(&mut browser) > kept);
@@ -162,6 +167,17 @@ fn page_shows_runs_and_survives_a_break() {
     receipt(&mut browser, "Continued after a reload");
     browser.until("records go on", &format!("{} > {kept}", shown(APPLIED)));
     browser.until("runs are still there", &format!("{} >= {}", shown("#runs-count"), runs.min(100)));
+    // The same ones; the oldest may have made room for newer ones meanwhile.
+    let lost = format!("{names}.slice(0, 50).filter((name) => !{ROW_NAMES}.includes(name)).join(' ')");
+    assert_eq!(browser.run(&lost), "", "runs that were there before the reload");
+    browser.until(
+        "the browser's own runs",
+        "document.getElementById('stream').innerText.includes('came from this browser')",
+    );
+
+    one_run_alone(&mut browser);
+    stopped_at_the_gateway(&mut browser);
+    clients_are_shown(&mut browser);
 
     // Pause stops the picture; the stream goes on and is caught up with.
     browser.run("document.activeElement.blur()");
@@ -185,7 +201,7 @@ fn page_shows_runs_and_survives_a_break() {
 
     // A telephone.
     browser.resize(390, 844);
-    for (index, panel) in ["runs", "run", "stream"].into_iter().enumerate() {
+    for (index, panel) in ["runs", "run", "stream", "clients"].into_iter().enumerate() {
         browser.run(&format!("document.querySelectorAll('.tabs button')[{index}].click()"));
         let visible = format!("document.querySelector('.columns').dataset.panel === '{panel}'");
         browser.until(panel, &visible);
@@ -204,10 +220,68 @@ fn page_shows_runs_and_survives_a_break() {
     }
 }
 
+/// The runs that are listed, by thread.
+const ROW_NAMES: &str = "[...document.querySelectorAll('.run-row .thread')].map((e) => e.textContent)";
+
+/// One run is asked for alone: from its beginning, also after a reload, and nothing of the stream is lost by it.
+fn one_run_alone(browser: &mut Browser) {
+    let before = number(browser, APPLIED);
+    browser.run("document.querySelector('.run-row').click()");
+    let thread = browser.run("document.querySelector('.run-row .thread').textContent");
+    browser.until("that run", &format!("document.querySelector('.run-head .thread').textContent.endsWith({thread})"));
+    browser.run("document.getElementById('only-this').click()");
+    let alone = format!(
+        "{LIVE} && !document.getElementById('only-bar').hidden && JSON.stringify({ROW_NAMES}) === JSON.stringify([{thread}])"
+    );
+    browser.until("that run alone", &alone);
+    browser.until(
+        "how much was looked through",
+        "document.getElementById('only-text').textContent.includes('Looked through')",
+    );
+    let told = browser.run("document.getElementById('none-missing').textContent");
+    assert_eq!(told, "in order, none twice");
+    assert_eq!(browser.run("document.querySelector('.note').hidden"), true, "it is shown from its beginning");
+    browser.until("only its own records", &format!("{} < {before}", shown(APPLIED)));
+    browser.reload();
+    browser.until("the same run alone after a reload", &alone);
+    assert_eq!((number(browser, LOST), number(browser, REPEATED)), (0, 0));
+    browser.run("document.getElementById('only-clear').click()");
+    receipt(browser, "Back to the whole stream");
+    browser.until("the whole stream", &format!("{LIVE} && {} > {before}", shown(APPLIED)));
+    assert_eq!(browser.run("location.hash"), "");
+}
+
+/// The gateway sends nothing while it was asked to, and then goes on where it stopped.
+fn stopped_at_the_gateway(browser: &mut Browser) {
+    browser.run("document.getElementById('stop').click()");
+    browser.until("stopped", "document.getElementById('link').dataset.state === 'held'");
+    // What was painted last may be older than what was applied last.
+    let quiet = "new Promise((done) => setTimeout(done, 700))";
+    browser.run(quiet);
+    let applied = number(browser, APPLIED);
+    browser.run(quiet);
+    browser.run(quiet);
+    assert_eq!(number(browser, APPLIED), applied, "something came while the stream was stopped");
+    browser.run("document.getElementById('stop').click()");
+    browser.until("on again", &format!("{LIVE} && {} > {applied} + 300", shown(APPLIED)));
+    assert_eq!((number(browser, LOST), number(browser, REPEATED)), (0, 0));
+}
+
+/// The page is a client itself, and there are the connections that it closed before.
+fn clients_are_shown(browser: &mut Browser) {
+    browser.run("document.activeElement.blur()");
+    browser.press("c");
+    browser.until("a live client", "document.querySelector('#clients tr[data-state=live]') !== null");
+    browser.until("why one was closed", "document.getElementById('clients').innerText.includes('client closed')");
+    no_overflow(browser, 1280);
+    browser.press("c");
+    browser.until("the runs again", "document.querySelector('.columns').dataset.panel !== 'clients'");
+}
+
 /// Records applied when the page last saved its state.
 fn saved(browser: &mut Browser) -> u64 {
-    let expression = "new Promise((done) => { const open = indexedDB.open('dashstream /', 1); \
+    let expression = "new Promise((done) => { const open = indexedDB.open('dashstream /', 2); \
          open.onsuccess = () => { const get = open.result.transaction('meta').objectStore('meta').get('state'); \
-         get.onsuccess = () => { open.result.close(); done(get.result ? get.result.ledger.records : 0); }; }; })";
+         get.onsuccess = () => { open.result.close(); done(get.result ? JSON.parse(get.result.text).ledger.records : 0); }; }; })";
     browser.run(expression).as_u64().expect("a count")
 }

@@ -6,50 +6,8 @@ import { test } from 'node:test';
 import { App } from '../../src/page/assets/app.js';
 import { delay } from '../../src/page/assets/backoff.js';
 import { Meter, SLOTS, SLOT_MS } from '../../src/page/assets/meter.js';
-import { Store } from '../../src/page/assets/store.js';
-
-/** A world with a hand-driven clock and scripted sockets. */
-function fakeWorld() {
-  const world = { url: 'ws://x/ws', clock: 1_000_000, timers: [], sockets: [], random: () => 0.5, now: () => world.clock };
-  world.setTimeout = (act, ms) => {
-    const timer = { act, at: world.clock + ms };
-    world.timers.push(timer);
-    return timer;
-  };
-  world.clearTimeout = (timer) => {
-    world.timers = world.timers.filter((t) => t !== timer);
-  };
-  world.pass = (ms) => {
-    const end = world.clock + ms;
-    for (;;) {
-      const due = world.timers.filter((t) => t.at <= end).sort((a, b) => a.at - b.at)[0];
-      if (!due) break;
-      world.clock = Math.max(world.clock, due.at);
-      world.clearTimeout(due);
-      due.act();
-    }
-    world.clock = end;
-  };
-  world.WebSocket = class {
-    constructor(url, protocol) {
-      Object.assign(this, { url, protocol, readyState: 1, sent: [], closedWith: null });
-      world.sockets.push(this);
-    }
-
-    send(text) {
-      this.sent.push(JSON.parse(text));
-    }
-
-    close(code) {
-      this.closedWith = code ?? 1005;
-    }
-
-    gives(...frames) {
-      for (const frame of frames) this.onmessage({ data: typeof frame === 'string' ? frame : JSON.stringify(frame) });
-    }
-  };
-  return world;
-}
+import { Storage } from '../../src/page/assets/client.js';
+import { fakeWorld } from './world.mjs';
 
 const HELLO = { type: 'hello', stream: 's', topic: 't', partitions: [{ partition: 0, oldest: '0', next: '0', position: '0' }] };
 const record = (offset) => ({ offset: String(offset), timestamp_ms: 1, events: [{ kind: 'event', event_type: 'NODE_START', thread_id: 'a', node_id: 'n', timestamp_us: '1' }] });
@@ -57,7 +15,7 @@ const batch = (from, next) => ({ type: 'batch', partition: 0, from: String(from)
 
 async function started() {
   const world = fakeWorld();
-  const app = new App({ store: Object.assign(new Store(null, 'me'), { state: 'off' }), world, changed: () => {} });
+  const app = new App({ storage: Storage.none('a test'), world, changed: () => {} });
   await app.start();
   world.sockets[0].gives(HELLO, { type: 'answers', resume: '1', answers: [{ partition: 0, answer: 'resumed', from: '0' }] }, batch(0, 5), { type: 'live', resume: '1', replayed: '5' });
   return { world, app };
@@ -101,8 +59,8 @@ test('a dead peer is noticed without a word from TCP, and a lost connection is t
 test('what a poison frame or an unknown one does: it is counted, and the connection stays', async () => {
   const { world, app } = await started();
   world.sockets[0].gives('{', 'null', '7', { type: 'surprise' }, { type: 'batch' }, { type: 'answers' }, batch(5, 6));
-  assert.deepEqual([app.connection.state, app.ledger.records, app.frames.unreadable, world.sockets.length], ['live', 6, 1, 1]);
-  assert.ok(app.frames.unknown >= 1 && app.ledger.disorder === 1);
+  assert.deepEqual([app.connection.state, app.ledger.records, app.client.frames.unreadable, world.sockets.length], ['live', 6, 1, 1]);
+  assert.ok(app.client.frames.unknown >= 1 && app.ledger.disorder === 1);
 });
 
 test('another stream: everything is cleared and said', async () => {
@@ -117,21 +75,10 @@ test('another stream: everything is cleared and said', async () => {
 
 test('a refused resume is said, and live goes on', async () => {
   const world = fakeWorld();
-  const app = new App({ store: Object.assign(new Store(null, 'me'), { state: 'off' }), world, changed: () => {} });
+  const app = new App({ storage: Storage.none('a test'), world, changed: () => {} });
   await app.start();
   world.sockets[0].gives({ ...HELLO, partitions: [{ partition: 0, oldest: '0', next: '50', position: '50' }] }, { type: 'refused', what: 'resume', why: 'unsupported' }, batch(50, 51));
   assert.deepEqual([app.connection.state, app.ledger.records, app.ledger.lost], ['live', 1, 0n]);
-});
-
-test('the cursor and the runs of one moment are saved together', async () => {
-  const { app } = await started();
-  const taken = [];
-  app.store = { state: 'on', save: async (take) => taken.push(take()) };
-  await app.save();
-  app.onFrame(batch(5, 7));
-  await app.save();
-  await app.save();
-  assert.deepEqual(taken.map((t) => [t.meta.ledger.partitions[0].next, t.put.length]), [['5', 1], ['7', 1]]);
 });
 
 test('waiting times grow, are spread, and end at a ceiling', () => {

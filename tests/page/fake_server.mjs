@@ -1,7 +1,8 @@
 // A stand-in for the gateway, to look at the page and to test it without Kafka: serves `src/page/assets`, speaks
 // `dashstream.json` over a hand-made WebSocket, and plays believable agent runs into a small log of four partitions.
 // Usage: node tests/page/fake_server.mjs [--port 3999] [--rate 300] [--partitions 4] [--lose] [--seed 7]
-// `--lose` silently drops a record now and then, which the page must notice.
+// `--lose` silently drops a record now and then, which the page must notice. `--old` refuses runs, filters and pauses,
+// as gateways did before they knew them.
 
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -16,6 +17,7 @@ const PORT = option('port', 3999);
 const RATE = option('rate', 300);
 const PARTITIONS = option('partitions', 4);
 const LOSE = process.argv.includes('--lose');
+const OLD = process.argv.includes('--old');
 const KEPT_MAX = option('kept', 60000);
 
 let seed = option('seed', 7);
@@ -28,6 +30,8 @@ const between = (a, b) => a + random() * (b - a);
 
 const logs = Array.from({ length: PARTITIONS }, () => ({ records: [], oldest: 0, next: 0 }));
 const clients = new Set();
+const closed = [];
+let ids = 0;
 const STREAM = 'v3_fake0000';
 
 const GRAPHS = [
@@ -155,9 +159,19 @@ class Client {
     this.owes = '0';
     this.replayed = 0;
     this.input = Buffer.alloc(0);
+    // { threads, tenants } or null; and whether the client asked for silence.
+    this.filter = null;
+    this.paused = false;
+    this.since = Date.now();
+    this.toldAt = Date.now();
+    this.sent = 0;
+    this.id = (ids += 1);
     this.send({ type: 'hello', stream: STREAM, topic: 'dashstream-quality', identity: 'strong', assignment: 'all', server_version: '0.1.0', partitions: logs.map((l, partition) => ({ partition, oldest: String(l.oldest), next: String(l.next), lag: '0', position: String(l.next) })), limits: { message_max_bytes: 1048576, resume_partitions_max: 1024, stall_timeout_ms: 60000, idle_timeout_ms: 60000, ping_interval_ms: 20000 } });
     socket.on('data', (data) => this.read(data));
-    const gone = () => clients.delete(this);
+    const gone = () => {
+      if (clients.delete(this)) closed.unshift({ ...this.row(), reason: 'client_closed', told: true, closed_at_ms: Date.now() });
+      closed.length = Math.min(closed.length, 100);
+    };
     socket.on('close', gone);
     socket.on('error', gone);
   }
@@ -187,14 +201,41 @@ class Client {
     }
   }
 
+  row() {
+    return { id: this.id, address: '127.0.0.1', protocol: 'dashstream.json', connected_at_ms: this.since, connected_seconds: Math.floor((Date.now() - this.since) / 1000), records_sent: this.sent, gaps_told: 0 };
+  }
+
+  cursor() {
+    return Object.fromEntries(this.position.map((next, partition) => [partition, String(next - 1)]).filter(([, last]) => Number(last) >= 0));
+  }
+
+  keeps(record) {
+    if (this.filter === null) return true;
+    const in_ = (list, value) => list.length === 0 || list.includes(value);
+    return record.events.some((event) => in_(this.filter.threads, event.thread_id) && in_(this.filter.tenants, event.tenant_id));
+  }
+
   said(frame) {
-    if (frame.type === 'ping') this.send({ type: 'pong', nonce: frame.nonce });
+    if (OLD && (frame.from === 'run' || !['ping', 'resume'].includes(frame.type))) {
+      this.send({ type: 'refused', what: frame.type === 'resume' ? 'resume' : 'type', why: 'unsupported' });
+    } else if (frame.type === 'pause' || frame.type === 'continue') {
+      this.paused = frame.type === 'pause';
+      this.send({ type: 'applied', what: frame.type, cursor: this.cursor() });
+      this.serve();
+    } else if (frame.type === 'subscribe') {
+      const { threads = [], tenants = [] } = frame;
+      this.filter = threads.length + tenants.length > 0 ? { threads, tenants } : null;
+      this.send({ type: 'applied', what: 'subscribe', cursor: this.cursor() });
+    } else if (frame.type === 'ping') this.send({ type: 'pong', nonce: frame.nonce });
     else if (frame.type === 'resume') {
       this.resumes += 1;
       this.replayed = 0;
+      this.paused = false;
+      this.searching = frame.from === 'run';
+      if (this.searching) this.filter = { threads: [frame.thread], tenants: frame.tenant ? [frame.tenant] : [] };
       const answers = logs.map((log, partition) => {
         const cursor = frame.cursor?.[partition];
-        const want = frame.from === 'earliest' ? log.oldest : cursor === undefined ? log.next : Number(cursor) + 1;
+        const want = frame.from === 'earliest' || this.searching ? log.oldest : cursor === undefined ? log.next : Number(cursor) + 1;
         if (want < log.oldest) {
           this.position[partition] = log.oldest;
           return { partition, answer: 'truncated', requested: String(want), oldest: String(log.oldest), reason: 'evicted' };
@@ -209,7 +250,7 @@ class Client {
   }
 
   serve() {
-    if (this.socket.writableLength > 1 << 20) return;
+    if (this.paused || this.socket.writableLength > 1 << 20) return;
     let whole = true;
     logs.forEach((log, partition) => {
       for (let turns = 0; this.position[partition] < log.next && turns < 8; turns += 1) {
@@ -223,16 +264,31 @@ class Client {
         }
         const chunk = log.records.slice(low, low + 400);
         const next = low + 400 < log.records.length ? log.records[low + 400].offset : log.next;
+        if (this.filter !== null) {
+          const kept = chunk.filter((r) => !r.poison && this.keeps(r)).map((r) => ({ offset: String(r.offset), timestamp_ms: r.timestamp_ms, events: r.events }));
+          if (kept.length > 0) this.send({ type: 'batch', partition, from: String(from), next: String(next), records: kept });
+          this.replayed += kept.length;
+          this.sent += kept.length;
+          this.position[partition] = next;
+          continue;
+        }
         for (const r of chunk) if (r.poison) this.send({ type: 'dead_lettered', partition, offset: String(r.offset), reason: 'invalid_protobuf', id: r.id });
         const records = chunk.filter((r) => !r.poison && !(LOSE && r.offset % 997 === 996)).map((r) => ({ offset: String(r.offset), timestamp_ms: r.timestamp_ms, events: r.events }));
         const skip = LOSE && random() < 0.002 ? 3 : 0;
         this.send({ type: 'batch', partition, from: String(from + skip), next: String(next), records: records.filter((r) => Number(r.offset) >= from + skip) });
         this.replayed += records.length;
+        this.sent += records.length;
         this.position[partition] = next;
       }
       if (this.position[partition] < log.next) whole = false;
     });
+    if (this.filter !== null && Date.now() - this.toldAt > 1000) {
+      this.toldAt = Date.now();
+      this.send({ type: 'progress', cursor: this.cursor() });
+    }
     if (whole && this.owes !== null) {
+      if (this.searching) logs.forEach((log, partition) => this.send({ type: 'searched', partition, from: String(log.oldest), to: String(log.next) }));
+      this.searching = false;
       this.send({ type: 'live', resume: this.owes, replayed: String(this.replayed) });
       this.owes = null;
     }
@@ -242,6 +298,12 @@ class Client {
 const TYPES = { html: 'text/html; charset=utf-8', js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', svg: 'image/svg+xml' };
 const server = createServer((request, response) => {
   const path = new URL(request.url, 'http://x').pathname;
+  if (path === '/clients') {
+    const list = [...clients].map((client) => ({ ...client.row(), state: client.paused ? 'paused' : client.owes === null ? 'live' : 'replaying', behind_records: logs.reduce((sum, log, p) => sum + log.next - client.position[p], 0), waiting_seconds: null, policy: 'gap' }));
+    response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+    response.end(JSON.stringify({ total: list.length, shown: list.length, clients: list, closed: closed.map((one) => ({ ...one, closed_seconds_ago: Math.floor((Date.now() - one.closed_at_ms) / 1000) })) }));
+    return;
+  }
   const name = path === '/' ? 'index.html' : path.match(/^\/page\/([a-z_]+\.[a-z]+)$/)?.[1];
   try {
     const body = readFileSync(fileURLToPath(new URL(`../../src/page/assets/${name}`, import.meta.url)));

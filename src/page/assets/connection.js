@@ -19,14 +19,14 @@ const CLOSE_REASONS = {
 
 export class Connection {
   /**
-   * handlers: state(connection), hello(frame) -> frame to send or null, frame(frame), unreadable()
+   * handlers: state(connection), hello(frame) -> frames to send, frame(frame), unreadable()
    * world: { url, WebSocket, setTimeout, clearTimeout, now, random }
    */
   constructor(handlers, world) {
     this.handlers = handlers;
     this.world = world;
     this.socket = null;
-    // idle · connecting · greeting · catching_up · live · waiting · broken
+    // idle · connecting · greeting · catching_up · live · waiting · broken · stopped
     this.state = 'idle';
     this.failures = 0;
     this.connects = 0;
@@ -87,8 +87,7 @@ export class Connection {
       case 'hello': {
         this.world.clearTimeout(this.timer);
         this.become('catching_up');
-        const ask = this.handlers.hello(frame);
-        if (ask) this.send(ask);
+        for (const ask of this.handlers.hello(frame)) this.send(ask);
         this.ping();
         break;
       }
@@ -109,6 +108,17 @@ export class Connection {
 
   send(frame) {
     if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(frame));
+  }
+
+  /** There was a greeting, and the connection stands. */
+  get greeted() {
+    return this.state === 'catching_up' || this.state === 'live';
+  }
+
+  /** A resume is under way. */
+  catchingUp() {
+    this.liveSince = null;
+    this.become('catching_up');
   }
 
   /** The application found everything caught up. */
@@ -178,6 +188,15 @@ export class Connection {
     this.code = null;
     this.reason = 'broken on purpose';
     this.retryIn(ms, 'broken');
+  }
+
+  /** For good: nothing is tried again. */
+  stop(reason) {
+    this.breakFor(0);
+    this.world.clearTimeout(this.timer);
+    this.retryAt = null;
+    this.reason = reason;
+    this.become('stopped');
   }
 
   /** Do not wait any longer. */

@@ -38,7 +38,9 @@ function newPartition(number) {
 }
 
 export class Ledger {
-  constructor() {
+  /** `filtered`: the gateway leaves out what a filter does not let through, without a word, so that a jump is no loss. */
+  constructor({ filtered = false } = {}) {
+    this.filtered = filtered;
     this.stream = null;
     this.partitions = new Map();
     this.records = 0;
@@ -52,6 +54,8 @@ export class Ledger {
     this.repeated = 0;
     this.disorder = 0;
     this.violations = [];
+    // Offsets that a filter passed over.
+    this.withheld = 0n;
     // The resume under way: number, what it replayed, and where each partition stood when it was asked.
     this.resume = null;
     this.carried = null;
@@ -70,7 +74,7 @@ export class Ledger {
   /** A connection begins. True if this is the stream that the ledger knows, or its first one. */
   hello(frame) {
     const same = this.stream === null || this.stream === frame.stream;
-    if (!same) Object.assign(this, new Ledger());
+    if (!same) Object.assign(this, new Ledger({ filtered: this.filtered }));
     this.stream = frame.stream;
     this.resumesSent = 0;
     // A resume that the last connection did not finish: what it brought belongs to the same return.
@@ -95,8 +99,37 @@ export class Ledger {
     return same;
   }
 
+  /** The connection has moved while this ledger did not look: a partition that no cursor can name begins anywhere. */
+  wasAway() {
+    for (const p of this.partitions.values()) p.position = (p.position ?? 0n) > 0n ? p.position : 1n;
+  }
+
+  /** Every partition that is served has a place that a cursor can name. */
+  get nameable() {
+    const known = [...this.partitions.values()].filter((p) => p.state !== 'absent' && p.state !== 'not_here');
+    return known.length > 0 && known.every((p) => p.next !== null && p.next > 0n);
+  }
+
+  /** The frame that asks for one run, from its beginning, and for nothing else. For a filtered ledger that is new. */
+  askRun({ thread, tenant }, number = this.resumesSent + 1) {
+    this.begin(number);
+    for (const p of this.partitions.values()) if (p.state !== 'absent') p.state = 'waiting';
+    return { type: 'resume', from: 'run', stream: this.stream, thread, ...(tenant ? { tenant } : {}) };
+  }
+
+  /** A resume is under way. */
+  begin(number) {
+    this.resumesSent = number;
+    const before = this.resume ?? this.carried;
+    this.carried = null;
+    this.resume = {
+      number, records: before?.records ?? 0, events: before?.events ?? 0,
+      missed: before?.missed ?? 0, violations: before?.violations ?? 0, from: before?.from ?? new Map(),
+    };
+  }
+
   /** The resume frame to send now. From here until its answer, a partition's frames belong to the old position. */
-  ask() {
+  ask(number = this.resumesSent + 1) {
     const known = [...this.partitions.values()].filter((p) => p.state !== 'absent');
     const cursor = {};
     // A partition of which we have nothing has no last offset to name, and an unnamed one begins at Hello's position:
@@ -107,13 +140,7 @@ export class Ledger {
       else unsayable ||= p.position !== null && p.position > 0n;
     }
     const fromCursor = Object.keys(cursor).length > 0 && !unsayable;
-    this.resumesSent += 1;
-    const before = this.resume ?? this.carried;
-    this.carried = null;
-    this.resume = {
-      number: this.resumesSent, records: before?.records ?? 0, events: before?.events ?? 0,
-      missed: before?.missed ?? 0, violations: before?.violations ?? 0, from: before?.from ?? new Map(),
-    };
+    this.begin(number);
     for (const p of known) {
       // Only what is asked for is answered.
       p.state = !fromCursor || p.partition in cursor ? 'waiting' : 'following';
@@ -179,8 +206,7 @@ export class Ledger {
       p.next = from;
       p.batchNext = from;
     } else if (from > p.next) {
-      this.violate(p, 'lost', p.next, from);
-      p.next = from;
+      this.jump(p, from);
       p.batchNext = from;
     } else if (from < p.next && p.skipBelow === null) {
       // More than was asked for: the overlap is skipped when it comes, and counted then.
@@ -298,17 +324,32 @@ export class Ledger {
     const ranges = p.explained.filter((r) => r.first < from).sort((a, b) => (a.first < b.first ? -1 : 1));
     p.explained = p.explained.filter((r) => r.first >= from);
     for (const range of ranges) {
-      if (range.first > p.next) this.violate(p, 'lost', p.next, range.first);
+      if (range.first > p.next) this.jump(p, range.first);
       if (range.last >= p.next) {
-        this.countMissed(p, { ...range, first: range.first > p.next ? range.first : p.next });
+        this.countMissed(p, { ...range, first: p.next });
         p.next = range.last + 1n;
       }
     }
-    if (from > p.next) {
-      this.violate(p, 'lost', p.next, from);
-      p.next = from;
-    }
+    if (from > p.next) this.jump(p, from);
     p.batchNext = p.next;
+  }
+
+  /** On to `to`, and nothing explains what lies between: a filter does, and otherwise it is lost. */
+  jump(p, to) {
+    if (this.filtered) this.withheld += to - p.next;
+    else this.violate(p, 'lost', p.next, to);
+    p.next = to;
+  }
+
+  /** A cursor of the gateway: up to there everything was sent, or withheld by the filter. */
+  progress(cursor) {
+    if (!this.filtered || typeof cursor !== 'object' || cursor === null) return;
+    for (const [number, last] of Object.entries(cursor)) {
+      const p = this.partitions.get(Number(number));
+      const at = offset(last);
+      if (!p || at === null || p.state !== 'following' || p.next === null || at < p.next) continue;
+      this.bridge(p, at + 1n);
+    }
   }
 
   /** A batch covers up to `next`: ranges inside it are now known to be passed. */
@@ -381,6 +422,7 @@ export class Ledger {
   /** The gateway would not resume: go on from what comes, and name the rest as missed when it is known. */
   resumeRefused() {
     this.resume = null;
+    this.resumesSent = Math.max(0, this.resumesSent - 1);
     for (const p of this.partitions.values()) {
       if (p.state !== 'waiting') continue;
       p.state = 'following';
@@ -397,6 +439,12 @@ export class Ledger {
     return this.lost === 0n && this.repeated === 0 && this.disorder === 0;
   }
 
+  /** partition -> last offset applied, for whoever wants to keep it elsewhere. */
+  get cursor() {
+    const named = [...this.partitions.values()].filter((p) => p.next !== null && p.next > 0n);
+    return Object.fromEntries(named.map((p) => [p.partition, String(p.next - 1n)]));
+  }
+
   /** A plain object for the store; `restore` is its inverse. */
   save() {
     return {
@@ -407,24 +455,42 @@ export class Ledger {
       records: this.records, events: this.events, missed: { ...this.missed }, missedTotal: this.missedTotal,
       missedShown: this.missedShown.map((m) => ({ ...m })), lost: String(this.lost), repeated: this.repeated,
       disorder: this.disorder, violations: this.violations.map((v) => ({ ...v })),
+      filtered: this.filtered, withheld: String(this.withheld),
     };
   }
 
+  /** Throws if it is not what `save` made. */
   static restore(saved) {
-    const ledger = new Ledger();
+    check(saved);
+    const ledger = new Ledger({ filtered: saved.filtered });
     ledger.stream = saved.stream;
     for (const s of saved.partitions) {
       const p = ledger.partition(s.partition);
-      if (!p) continue;
+      if (!p) throw new Error('the cursor is broken');
       p.next = BigInt(s.next);
       p.batchNext = p.next;
       p.state = 'absent';
       Object.assign(p, { records: s.records, missed: s.missed, violations: s.violations });
     }
     ledger.lost = BigInt(saved.lost);
+    ledger.withheld = BigInt(saved.withheld);
     for (const key of ['records', 'events', 'missed', 'missedTotal', 'missedShown', 'repeated', 'disorder', 'violations']) {
       ledger[key] = saved[key];
     }
     return ledger;
   }
+}
+
+function check(saved) {
+  const count = (value) => Number.isSafeInteger(value) && value >= 0;
+  const flaws = [
+    typeof saved?.stream !== 'string' || saved.stream === '', typeof saved?.filtered !== 'boolean',
+    !Array.isArray(saved?.partitions) || !saved.partitions.every((p) => offset(p?.next) !== null && count(p.partition) && count(p.records) && count(p.missed) && count(p.violations)),
+    new Set(saved?.partitions?.map?.((p) => p?.partition)).size !== saved?.partitions?.length,
+    offset(saved?.lost) === null || offset(saved?.withheld) === null,
+    !['records', 'events', 'missedTotal', 'repeated', 'disorder'].every((key) => count(saved?.[key])),
+    !Array.isArray(saved?.missedShown) || !Array.isArray(saved?.violations),
+    typeof saved?.missed !== 'object' || saved.missed === null || !Object.values(saved.missed).every(count),
+  ];
+  if (flaws.some(Boolean)) throw new Error('the cursor is broken');
 }

@@ -1,7 +1,7 @@
 // Entry point: gives the application its world (socket, clock, storage) and its face.
 
 import { App } from './app.js';
-import { Store } from './store.js';
+import { Storage } from './client.js';
 import { View } from './view.js';
 
 // Tells `boot.js` that every part arrived.
@@ -40,8 +40,15 @@ const remember = {
   },
 };
 
+/** The run that the address names: a reload, or somebody who got the link, follows it again. */
+function named() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const thread = wanted.get('run');
+  return thread ? { thread, tenant: wanted.get('tenant') ?? '' } : null;
+}
+
 let view = null;
-const app = new App({ store: await Store.open(location.pathname), world, changed: () => view?.changed() });
+const app = new App({ storage: await Storage.open(location.pathname), world, changed: () => view?.changed() });
 view = new View(app, remember);
-addEventListener('pagehide', () => app.save());
-await app.start();
+addEventListener('pagehide', () => app.client.save());
+await app.start(named());

@@ -49,6 +49,15 @@ export class Meter {
     if (replayed) slot.replayed += events.length;
   }
 
+  /** Takes back what was kept; throws if it is something else. */
+  restore(slots) {
+    const count = (value) => Number.isSafeInteger(value) && value >= 0;
+    const sound = (slot) => slot === null || (Number.isSafeInteger(slot?.id) && Array.isArray(slot.kinds) && slot.kinds.length === KINDS.length
+      && slot.kinds.every(count) && count(slot.replayed) && count(slot.missed) && typeof slot.away === 'boolean');
+    if (!Array.isArray(slots) || slots.length !== SLOTS || !slots.every(sound)) throw new Error('the chart is broken');
+    this.slots = slots;
+  }
+
   arrival(now) {
     const id = Math.floor(now / 250);
     const place = id % this.arrivals.length;

@@ -162,16 +162,33 @@ export class Model {
     }
   }
 
+  /** Takes back what was kept; throws, having changed nothing, if it is something else. */
   restore(saved) {
+    const flawed = saved.runs.find((run) => !isRun(run));
+    const counts = Object.keys(this.totals).every((key) => Number.isSafeInteger(saved.totals?.[key]));
+    if (flawed !== undefined || saved.runs.length > RUNS_MAX || !counts || !Number.isSafeInteger(saved.evicted)) throw new Error('a run is broken');
     for (const run of saved.runs) {
       this.runs.set(run.id, run);
       this.current.set(`${run.tenant}/${run.thread}`, run.id);
       this.version = Math.max(this.version, run.version);
       this.nextOrder = Math.max(this.nextOrder, run.order + 1);
     }
-    Object.assign(this.totals, saved.totals);
+    for (const key of Object.keys(this.totals)) this.totals[key] = saved.totals[key];
     this.evicted = saved.evicted;
   }
+}
+
+/** Whether a value has the shape that the readers and the view rely on. */
+function isRun(run) {
+  const like = newRun('', '', '', 0);
+  const same = (value, sample) => (Array.isArray(sample) ? Array.isArray(value) : sample === null || typeof value === typeof sample);
+  if (typeof run !== 'object' || run === null || run.id === '') return false;
+  if (!Object.entries(like).every(([key, sample]) => key in run && same(run[key], sample))) return false;
+  if (!Object.keys(like.counts).every((key) => Number.isFinite(run.counts?.[key])) || typeof run.quality !== 'object' || run.quality === null) return false;
+  const objects = [run.lanes, run.streams, run.tools, run.errors, run.feed].flat();
+  return objects.every((item) => typeof item === 'object' && item !== null)
+    && run.lanes.every((lane) => Array.isArray(lane.executions) && Array.isArray(lane.spans))
+    && run.streams.every((stream) => typeof stream.text === 'string' && typeof stream.ahead === 'object' && stream.ahead !== null);
 }
 
 function feed(run, at, tone, title, detail) {

@@ -15,20 +15,23 @@ const FEED_SHOWN = 60;
 const TICKS = 4;
 
 export class RunView {
-  constructor(root, follow) {
+  constructor(root, follow, only) {
     this.root = root;
     this.run = null;
+    this.object = null;
     this.version = -1;
     this.streams = new Map();
-    this.build(follow);
+    this.build(follow, only);
   }
 
-  build(follow) {
+  build(follow, only) {
     const p = (this.parts = {});
     p.status = h('span.status');
     p.name = h('h2');
     p.thread = h('code.thread');
     p.follow = h('button.button.small', { type: 'button', 'aria-pressed': 'true', click: follow, title: 'Show the newest running run, always (F)' }, h('span.icon.icon-follow', { 'aria-hidden': 'true' }), h('span', null, 'Follow newest'));
+    p.onlyText = h('span', null, 'Only this run');
+    p.only = h('button.button.small', { type: 'button', 'aria-pressed': 'false', click: only, id: 'only-this', title: 'Ask the gateway for this run alone, from its beginning (O)' }, p.onlyText);
     p.facts = h('dl.facts');
     p.fact = {};
     for (const [key, label] of [['took', 'duration'], ['nodes', 'nodes'], ['tokens', 'tokens'], ['tools', 'tools'], ['state', 'state changes'], ['events', 'events'], ['place', 'partition']]) {
@@ -58,7 +61,7 @@ export class RunView {
     p.feedCount = h('span.dim');
     p.body = h('div.run-body', null,
       h('header.run-head', null,
-        h('div.run-title', null, p.status, p.name, p.follow),
+        h('div.run-title', null, p.status, p.name, p.only, p.follow),
         h('div.run-sub', null, p.thread, p.quality),
         p.facts, p.note),
       p.errorsBox,
@@ -71,13 +74,19 @@ export class RunView {
     this.root.replaceChildren(h('div.scroll', null, p.blank, p.body));
   }
 
-  paint(run, now, following) {
+  paint(run, now, following, only) {
     const p = this.parts;
     hidden(p.blank, run !== null);
     hidden(p.body, run === null);
     attribute(p.follow, 'aria-pressed', String(following));
+    attribute(p.only, 'aria-pressed', String(only));
     if (run === null) return;
     const other = this.run !== run.id;
+    // The same run may have been read again from its beginning.
+    if (this.object !== run) {
+      this.object = run;
+      this.version = -1;
+    }
     if (other) {
       this.run = run.id;
       this.version = -1;

@@ -25,6 +25,7 @@ export class RunsView {
     this.filter = 'all';
     this.query = '';
     this.rows = new Map();
+    this.model = app.model;
     this.order = [];
     this.reorderedAt = 0;
     this.force = true;
@@ -86,12 +87,18 @@ export class RunsView {
   }
 
   paint(now, selected) {
+    if (this.model !== this.app.model) {
+      // One run is followed alone, or no longer: other runs, and the same ones with another count of changes.
+      this.model = this.app.model;
+      this.force = true;
+      for (const row of this.rows.values()) row.seen = null;
+    }
     const wanted = this.wanted();
     text(this.count, wanted.length === this.app.model.runs.size ? count(wanted.length) : `${wanted.length} of ${this.app.model.runs.size}`);
     hidden(this.empty, wanted.length > 0);
     text(this.empty, this.app.model.runs.size > 0 ? 'No run matches.' : 'Waiting for the first run.');
     const held = this.pointer || this.scrolled || this.list.contains(document.activeElement);
-    if (this.force || (!held && now - this.reorderedAt > REORDER_EVERY_MS)) {
+    if (this.force || this.order.length === 0 || (!held && now - this.reorderedAt > REORDER_EVERY_MS)) {
       this.arrange(wanted);
       this.reorderedAt = now;
       this.force = false;

@@ -3,25 +3,17 @@
 
 import { attribute, h, hidden, rows, style, text } from './dom.js';
 import { ago, compact, count, duration } from './format.js';
+import { reason, searched } from './words.js';
 
 const PARTITIONS_SHOWN = 16;
 const RANGES_SHOWN = 6;
 const RETURNS_SHOWN = 4;
 const MISSED_SHOWN = 8;
 
-/** Reasons as the gateway names them, in words. */
-const REASONS = {
-  slow_client: 'this page read too slowly', null: 'empty records (tombstones)', retention: 'Kafka no longer has them',
-  evicted: 'no longer in the gateway’s log', dead_lettered: 'dead-lettered', resume_refused: 'the resume was refused',
-  payload_too_large: 'too large', buffer_underflow: 'broken framing', schema_version_mismatch: 'other schema version',
-  invalid_protobuf: 'not decodable', unknown_decode_error: 'broken compression', truncated: 'no longer in the gateway’s log',
+const WHY = {
+  broken: 'Back after a break', lost: 'Back after a lost connection', reload: 'Continued after a reload', first: 'History read',
+  run: 'The run was read', run_left: 'Back to the whole stream',
 };
-
-export function reason(label) {
-  return REASONS[label] ?? label.replaceAll('_', ' ');
-}
-
-const WHY = { broken: 'Back after a break', lost: 'Back after a lost connection', reload: 'Continued after a reload', first: 'History read' };
 
 /** Offsets from first to last, inclusive. */
 function range(first, last) {
@@ -83,14 +75,16 @@ export class StreamView {
   }
 
   paintProof(now) {
-    const { ledger, returns } = this.app;
+    const { ledger, returns, client } = this.app;
     const p = this.parts;
     const whole = ledger.whole;
     attribute(p.verdictBox, 'data-whole', String(whole));
     const following = [...ledger.partitions.values()].filter((x) => x.state === 'following' && x.next !== null).length;
-    text(p.verdict, whole ? 'Nothing is missing' : 'The stream is not whole');
-    text(p.verdictMore, whole
-      ? `Every offset of ${following} ${following === 1 ? 'partition' : 'partitions'} is accounted for, once and in order.`
+    text(p.verdict, !whole ? 'The stream is not whole' : ledger.filtered ? 'In order, none twice' : 'Nothing is missing');
+    const followed = `${client.view.run === null ? '' : searched(client.view) ?? ''}`;
+    text(p.verdictMore, whole && ledger.filtered
+      ? `Only one run is asked for, so that offsets are left out. ${followed || 'The rest is not asked for'}.`
+      : whole ? `Every offset of ${following} ${following === 1 ? 'partition' : 'partitions'} is accounted for, once and in order.`
       : 'Offsets came that continue nothing, or came twice. The ranges are below.');
     text(p.figure.records, count(ledger.records));
     text(p.figure.lost, count(ledger.lost));
@@ -153,15 +147,16 @@ export class StreamView {
   }
 
   paintLink(now) {
-    const { connection, hello, store, frames, restored, notices } = this.app;
+    const { connection, hello, client, notices } = this.app;
+    const { storage, frames, restored } = client;
     const v = this.parts.linkValue;
     text(v.state, connection.liveSince !== null ? `live for ${duration(now - connection.liveSince)}` : connection.reason || connection.state.replace('_', ' '));
     text(v.round, connection.roundTrip === null ? '–' : `${Math.round(connection.roundTrip)} ms`);
     text(v.connects, count(connection.connects));
     text(v.server, hello ? `${hello.server_version ?? '?'}${hello.assignment === 'group' ? ', holds a share of the partitions' : ''}` : '–');
     text(v.stream, hello ? `${hello.stream}${hello.identity === 'weak' ? ' (weak identity)' : ''}` : '–');
-    const kept = { on: restored ? `yes; ${count(restored.runs)} runs came from this browser` : 'yes', off: 'no: this browser gives no storage', taken: 'by a newer page of this browser' };
-    text(v.store, kept[store.state]);
+    const kept = { on: restored ? `yes; ${count(restored.entries)} runs came from this browser` : 'yes', off: `no: ${storage.why}`, taken: 'by a newer page of this browser' };
+    text(v.store, kept[storage.state]);
     const odd = frames.unknown + frames.unreadable;
     hidden(this.parts.noticesBox, notices.length === 0 && odd === 0);
     const list = odd > 0 ? [{ at: now, tone: 'info', text: `${count(odd)} frames were not understood and passed over.` }, ...notices] : notices;
@@ -186,7 +181,7 @@ function fillReturn(li, r, now, newest) {
   attribute(li, 'data-whole', String(r.violations === 0));
   text(head.children[0], howBack(r));
   text(head.children[1], ago(now - r.at));
-  text(sum, `${count(r.events)} events replayed · ${r.violations === 0 ? '0 missing' : `${r.violations} breaks in the sequence`}${r.missed > 0 ? ` · ${count(r.missed)} withheld, with reason` : ''}`);
+  text(sum, `${count(r.events)} events replayed · ${r.violations === 0 ? (r.run ? 'in order' : '0 missing') : `${r.violations} breaks in the sequence`}${r.missed > 0 ? ` · ${count(r.missed)} withheld, with reason` : ''}`);
   attribute(sum, 'title', `${count(r.records)} records; the gateway counted ${r.told === '' ? 'nothing' : count(r.told)}`);
   const shown = newest ? r.ranges.slice(0, RANGES_SHOWN) : [];
   rows(ranges, shown, () => h('li', null, h('b'), h('code'), h('span')), (row, x) => {

@@ -2,11 +2,13 @@
 // reader alone: the selection, pause, the theme, the panel on a narrow screen.
 
 import { Chart } from './chart.js';
+import { ClientsView } from './clients_view.js';
 import { attribute, h, hidden, text } from './dom.js';
 import { compact, count, rate } from './format.js';
 import { RunView } from './run_view.js';
 import { RunsView } from './runs_view.js';
 import { StreamView, howBack } from './stream_view.js';
+import { link, searched } from './words.js';
 
 const CHART_EVERY_MS = 250;
 const STREAM_EVERY_MS = 200;
@@ -36,12 +38,15 @@ export class View {
       topic: id('topic'), link: id('link'), linkText: id('link-text'), pause: id('pause'), pauseText: id('pause-text'),
       break: id('break'), breakText: id('break-text'), breakFor: id('break-for'), theme: id('theme'), themeText: id('theme-text'),
       rate: id('k-rate'), running: id('k-running'), done: id('k-done'), failed: id('k-failed'), missing: id('k-missing'),
-      proof: id('k-proof'), toast: id('toast'), columns: id('columns'),
+      proof: id('k-proof'), toast: id('toast'), columns: id('columns'), stop: id('stop'), stopText: id('stop-text'), clientsOpen: id('clients-open'),
+      only: id('only'), onlyThread: id('only-thread'), onlyBar: id('only-bar'), onlyText: id('only-text'), onlyClear: id('only-clear'),
     };
     this.chart = new Chart(id('chart'), id('legend'));
     this.runs = new RunsView(app, id('runs-panel'), (run, chosen) => this.choose(run, chosen));
-    this.run = new RunView(id('run'), () => this.follow(!this.following));
+    this.run = new RunView(id('run'), () => this.follow(!this.following), () => this.only());
     this.stream = new StreamView(app, id('stream'));
+    this.clients = new ClientsView(id('clients'), () => this.schedule());
+    this.panelBefore = 'run';
     this.theme(remember.get('theme') ?? 'auto');
     this.listen();
     setInterval(() => {
@@ -55,12 +60,20 @@ export class View {
     e.pause.addEventListener('click', () => this.pause());
     e.break.addEventListener('click', () => this.breakOrReturn());
     e.theme.addEventListener('click', () => this.nextTheme());
+    e.stop.addEventListener('click', () => this.app.stopOrContinue());
+    e.clientsOpen.addEventListener('click', () => this.toggleClients());
+    e.onlyClear.addEventListener('click', () => this.followRun(null));
+    e.only.addEventListener('submit', (event) => {
+      event.preventDefault();
+      const thread = e.onlyThread.value.trim();
+      if (thread !== '') this.followRun({ thread, tenant: '' });
+    });
     for (const button of document.querySelectorAll('[data-panel]')) {
       if (button.tagName === 'BUTTON') button.addEventListener('click', () => this.panel(button.dataset.panel));
     }
     document.addEventListener('keydown', (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-      const act = { p: () => this.pause(), b: () => this.breakOrReturn(), t: () => this.nextTheme(), f: () => this.follow(!this.following), 1: () => this.panel('runs'), 2: () => this.panel('run'), 3: () => this.panel('stream') }[event.key];
+      const act = { p: () => this.pause(), s: () => this.app.stopOrContinue(), o: () => this.only(), c: () => this.toggleClients(), b: () => this.breakOrReturn(), t: () => this.nextTheme(), f: () => this.follow(!this.following), 1: () => this.panel('runs'), 2: () => this.panel('run'), 3: () => this.panel('stream'), 4: () => this.panel('clients') }[event.key];
       if (!act) return;
       event.preventDefault();
       act();
@@ -93,6 +106,9 @@ export class View {
 
   panel(name) {
     attribute(this.e.columns, 'data-panel', name);
+    attribute(this.e.clientsOpen, 'aria-pressed', String(name === 'clients'));
+    this.clients.show(name === 'clients');
+    if (name !== 'clients') this.panelBefore = name;
     for (const button of document.querySelectorAll('.tabs button')) attribute(button, 'aria-pressed', String(button.dataset.panel === name));
     this.schedule();
   }
@@ -102,6 +118,28 @@ export class View {
     this.pausedAt = this.app.model.totals.events;
     attribute(this.e.pause, 'aria-pressed', String(this.paused));
     attribute(document.documentElement, 'data-paused', this.paused);
+    this.changed();
+  }
+
+  toggleClients() {
+    this.panel(this.e.columns.dataset.panel === 'clients' ? this.panelBefore : 'clients');
+  }
+
+  /** Only the selected run, or everything again. */
+  only() {
+    const run = this.app.model.runs.get(this.selected);
+    if (this.app.client.run !== null) this.followRun(null);
+    else if (run) this.followRun({ thread: run.thread, tenant: run.tenant });
+  }
+
+  /** One run alone, or null for the whole stream. The address says it, so that a reload does the same. */
+  followRun(run) {
+    const words = new URLSearchParams(run ? { run: run.thread, ...(run.tenant ? { tenant: run.tenant } : {}) } : {});
+    history.replaceState(null, '', run ? `#${words}` : location.pathname + location.search);
+    if (run) this.app.follow(run);
+    else this.app.unfollow();
+    if (run) this.panel('run');
+    this.repaintRun = true;
     this.changed();
   }
 
@@ -155,16 +193,18 @@ export class View {
       this.painted.stream = now;
       this.stream.paint(now);
     } else if (dirty) this.later(STREAM_EVERY_MS);
+    this.clients.paint();
     const quiet = this.app.connection.state !== 'live' && this.app.connection.state !== 'catching_up';
     const moving = !quiet && now - this.painted.time >= (this.calm.matches ? 1000 : TIME_EVERY_MS);
     if (this.paused && !this.repaintRun) return;
     if (!dirty && !moving && !this.repaintRun) return;
     this.painted.time = now;
-    if (this.following && !this.paused) this.followNewest(now);
+    if (this.app.client.view.run !== null) this.followOnly();
+    else if (this.following && !this.paused) this.followNewest(now);
     const run = this.app.model.runs.get(this.selected) ?? null;
     const at = quiet && run ? Math.min(now, run.heard) : now;
     this.runs.paint(quiet ? (this.quietAt ??= now) : ((this.quietAt = null), now), this.selected);
-    this.run.paint(run, at, this.following);
+    this.run.paint(run, at, this.following, this.app.client.run !== null);
     this.repaintRun = false;
     if (run && run.ended === null && !quiet) this.later(TIME_EVERY_MS);
   }
@@ -191,17 +231,27 @@ export class View {
     if (best) this.choose(best.id, false);
   }
 
+  /** Of one thread there may be several runs: the newest. */
+  followOnly() {
+    const { runs } = this.app.model;
+    const newest = [...runs.keys()].at(-1);
+    if (newest !== undefined && (this.following || !runs.has(this.selected))) this.choose(newest, false);
+  }
+
   paintTop(now) {
     const { e } = this;
-    const { connection, hello, ledger, model, meter, returns } = this.app;
+    const { client, connection, hello, ledger, model, meter, returns } = this.app;
     text(e.topic, hello ? hello.topic : '');
-    const left = connection.retryAt === null ? '' : ` in ${Math.max(0, Math.ceil((connection.retryAt - now) / 1000))} s`;
-    const words = {
-      idle: 'Starting', connecting: 'Connecting', greeting: 'Connecting', catching_up: 'Catching up',
-      live: 'Live', waiting: `${sentence(connection.reason)}, trying again${left}`, broken: `Broken on purpose, back${left}`,
-    };
-    attribute(e.link, 'data-state', connection.state);
-    text(e.linkText, words[connection.state]);
+    const { look, words } = link(client, now);
+    attribute(e.link, 'data-state', look);
+    text(e.linkText, words);
+    const stopped = client.paused === 'yes' || client.paused === 'asked';
+    attribute(e.stop, 'aria-pressed', String(stopped));
+    text(e.stopText, stopped ? 'Go on' : 'Stop the stream');
+    const { run } = client;
+    hidden(e.only, run !== null);
+    hidden(e.onlyBar, run === null);
+    if (run !== null) text(e.onlyText, `${client.view.run === run ? 'Only' : 'Asking for only'} ${run.tenant ? `${run.tenant} / ` : ''}${run.thread}. ${(client.view.run === run && searched(client.view)) || ''}`);
     const away = connection.state === 'broken' || connection.state === 'waiting';
     text(e.breakText, away ? 'Reconnect now' : 'Break connection');
     attribute(e.break, 'data-away', away);
@@ -234,14 +284,10 @@ export class View {
       h('p', null,
         h('b', null, `${howBack(back)}: `),
         h('span', { id: 'replayed', 'data-events': back.events, 'data-records': back.records }, `${count(back.events)} events replayed`), ', ',
-        h('strong', { id: 'none-missing', 'data-violations': back.violations }, whole ? 'none is missing' : 'the sequence is not whole'),
-        h('span.dim', null, `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
+        h('strong', { id: 'none-missing', 'data-violations': back.violations }, !whole ? 'the sequence is not whole' : back.run ? 'in order, none twice' : 'none is missing'),
+        h('span.dim', null, back.run ? '. The gateway was asked for this run alone.' : `. Every offset of ${back.ranges.length} ${back.ranges.length === 1 ? 'partition' : 'partitions'} checked${back.missed > 0 ? `; ${count(back.missed)} withheld, with reason` : ''}.`)),
       h('button.close', { type: 'button', 'aria-label': 'Dismiss', click: () => hidden(e.toast, true) }, '×'));
     hidden(e.toast, false);
     this.toastUntil = now + TOAST_MS;
   }
-}
-
-function sentence(words) {
-  return words === '' ? 'Not connected' : words[0].toUpperCase() + words.slice(1);
 }
