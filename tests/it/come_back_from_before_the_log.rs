@@ -172,14 +172,15 @@ fn what_kafka_no_longer_has_is_named_exactly() {
 
 #[test]
 fn five_hundred_come_back_at_once() {
-    const OLD: u64 = 4_000;
+    const OLD: u64 = 6_000;
     const CLIENTS: usize = 500;
     let kafka = Kafka::shared();
     let topic = kafka.topic("herd", PARTITIONS as i32);
     fill(&kafka.producer(&topic), 0, OLD);
     let gateway = small_log(&kafka, &topic).set("DASHSTREAM_COLD_MAX_SESSIONS", 40).start();
-    wait_until_read(&gateway, OLD, OLD / 4);
-    let from = OLD / 4 - 100;
+    // A little before where the log begins, by now.
+    let from = 3_000;
+    wait_until_read(&gateway, OLD, from + 100);
     let waited = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -187,9 +188,12 @@ fn five_hundred_come_back_at_once() {
                 let mut client = V2Client::connect(gateway.ws());
                 client.resume(&everywhere(from));
                 let mut ledger = Ledger::new();
-                let others = client.follow(&mut ledger, LIMIT, check, |_, others| {
-                    others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. }))
-                });
+                let others = client.follow(
+                    &mut ledger,
+                    LIMIT,
+                    |_, _, _| {},
+                    |_, others| others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. })),
+                );
                 // Field 11: it was told that it waits.
                 waited.fetch_add(
                     u64::from(others.iter().any(|event| matches!(event, V2Event::Other(11)))),
@@ -249,7 +253,7 @@ fn a_slow_reader_gets_all_of_it() {
 fn holes_below_the_log_are_no_gaps() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("cold-holes", 1);
-    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic)]);
+    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic), ("transaction.timeout.ms", "180000")]);
     producer.init_transactions();
     // Committed and aborted transactions in turn; each ends with a marker, the last one too.
     let mut index = 0;

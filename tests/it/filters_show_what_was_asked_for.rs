@@ -83,7 +83,11 @@ fn one_run_from_its_beginning() {
     client.follow(&mut live, LIMIT, |ledger, _| ledger.has(2, LENGTH));
     assert_eq!(live.records, 1);
     // A gateway that has not seen the run looks for it, and says what it looked through.
+    wait::until_true("the places to be committed", LIMIT, || {
+        gateway.metrics().all("dashstream_partition_committed_offset", &[]).iter().sum::<f64>() >= (4 * LENGTH) as f64
+    });
     gateway.kill_and_restart();
+    gateway.wait_ready();
     let (ledger, frames, _) = run(&gateway, "run-2-10", json!({}));
     assert!(ledger.missing(2, 500, 550).is_empty() && ledger.has(2, LENGTH), "the run and its late record");
     assert_eq!(ledger.records, 51);

@@ -13,6 +13,7 @@ mod every_byte_reaches_twenty_v1_clients;
 mod bad_records_have_one_disposition_each;
 mod come_back_from_before_the_log;
 mod filters_show_what_was_asked_for;
+mod redis_helps_and_never_hurts;
 mod kill_nine_loses_nothing;
 mod the_reference_client_resumes;
 mod sigterm_says_goodbye;

@@ -337,7 +337,14 @@ impl Session {
                 && time.search
                 && want != HELD
             {
-                active.searched.push((partition, want, next));
+                // What the index knows was looked at before; nothing else of it is in there.
+                let looked_from = match ask {
+                    Ask::Run(Some(seen)) if seen.since <= want => {
+                        seen.since.max(world.watermarks.oldest(partition).unwrap_or(seen.since))
+                    }
+                    _ => want,
+                };
+                active.searched.push((partition, looked_from, next));
             }
             wants.insert(partition, want);
             if !matches!(ask, Ask::Earliest { told: false }) || matches!(answer, Answered::Unavailable { .. }) {

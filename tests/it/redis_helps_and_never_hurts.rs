@@ -1,0 +1,215 @@
+//! The second tier: resumes from before the log are served from Redis while it is there, and from Kafka whatever
+//! happens to it. Killed, wiped, hung, full, or behind a wrong password: live clients receive every record meanwhile, and
+//! resumes lose and repeat nothing.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::corpus;
+use crate::harness::gateway::{Gateway, Setup, signal};
+use crate::harness::json::{JsonClient, decimal};
+use crate::harness::kafka::{Kafka, Producer};
+use crate::harness::ledger::Ledger;
+use crate::harness::v2::{V2Client, V2Event};
+use crate::harness::{ports, wait};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PARTITIONS: u32 = 4;
+
+/// A redis-server of this test's own, without persistence. Dies with it.
+struct Redis {
+    address: SocketAddr,
+    process: Child,
+}
+
+impl Redis {
+    fn start(address: SocketAddr, settings: &[&str]) -> Self {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", "", "--appendonly", "no"])
+            .args(settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // SAFETY: prctl only sets a flag of the new process.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let process = command.spawn().expect("redis-server, which tests/run installs");
+        wait::until_true("redis to listen", LIMIT, || TcpStream::connect(address).is_ok());
+        Self { address, process }
+    }
+
+    /// One inline command, answered or not.
+    fn say(&self, command: &str) {
+        let mut stream = TcpStream::connect(self.address).expect("redis");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
+        let mut answer = [0; 256];
+        let length = stream.read(&mut answer).expect("an answer");
+        assert!(answer[..length].starts_with(b"+"), "{command}: {}", String::from_utf8_lossy(&answer[..length]));
+    }
+
+    fn signal(&self, number: i32) {
+        signal(self.process.id(), number);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+struct Stage {
+    producer: Producer,
+    gateway: Gateway,
+    live: V2Client,
+    ledger: Ledger,
+    length: u64,
+}
+
+impl Stage {
+    fn start(url: &str) -> Self {
+        let kafka = Kafka::shared();
+        let topic = kafka.topic("redis", PARTITIONS as i32);
+        let gateway = Setup::new(&kafka, &topic)
+            .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20)
+            .set("DASHSTREAM_LOG_MAX_BYTES", "4MiB")
+            .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
+            .set("REDIS_URL", url)
+            .start();
+        let live = V2Client::connect(gateway.ws());
+        Self { producer: kafka.producer(&topic), gateway, live, ledger: Ledger::new(), length: 0 }
+    }
+
+    /// So many more per partition, all of which the live client receives. In portions that the small log holds: a
+    /// client that takes less than arrives is another promise.
+    fn produce(&mut self, count: u64) {
+        for _ in 0..count / 250 {
+            for index in self.length..self.length + 250 {
+                (0..PARTITIONS)
+                    .for_each(|partition| self.producer.send(partition, &corpus::ordinary(partition, index)));
+            }
+            self.producer.flush();
+            self.length += 250;
+            let lengths = [self.length; PARTITIONS as usize];
+            self.live.follow(&mut self.ledger, LIMIT, |_, _, _| {}, |ledger, _| ledger.reached(&lengths));
+        }
+        self.ledger.assert_all("the live client", &[self.length; PARTITIONS as usize]);
+    }
+
+    /// A client that has next to nothing gets all of it, every byte.
+    fn resume(&self, who: &str) {
+        let mut client = V2Client::connect(self.gateway.ws());
+        client.resume(&(0..PARTITIONS).map(|partition| (partition, 9)).collect::<BTreeMap<_, _>>());
+        let mut ledger = Ledger::new();
+        let check = |partition: u32, offset: u64, value: &[u8]| {
+            assert!(value == corpus::ordinary(partition, offset), "{who}: partition {partition}, offset {offset}");
+        };
+        client.follow(&mut ledger, LIMIT, check, |_, others| {
+            others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. }))
+        });
+        assert_eq!(ledger.gaps, [], "{who}: nothing is lost while Kafka has it");
+        for partition in 0..PARTITIONS {
+            assert_eq!(ledger.missing(partition, 10, self.length), [0u64; 0], "{who}: partition {partition}");
+        }
+    }
+
+    fn asked(&self, tier: &str) -> f64 {
+        self.gateway.metrics().sum("dashstream_replay_requests_total", &[&format!("tier=\"{tier}\"")])
+    }
+
+    fn up(&self, expected: f64) {
+        wait::until_true("redis to be seen", LIMIT, || {
+            self.gateway.metrics().all("dashstream_redis_up", &[]) == [expected]
+        });
+        let health = self.gateway.health();
+        assert_eq!(health["tiers"]["redis"]["state"], if expected > 0.0 { "up" } else { "down" }, "{health}");
+        assert_eq!(self.gateway.get("/ready").status, 200, "Redis is no condition for readiness");
+    }
+
+    fn log_has_moved_on(&self) {
+        wait::until_true("the log to have moved on", LIMIT, || {
+            let hello = JsonClient::connect(self.gateway.ws()).hello;
+            hello["partitions"].as_array().is_some_and(|list| list.iter().all(|one| decimal(&one["oldest"]) > 500))
+        });
+    }
+}
+
+#[test]
+fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
+    let address = ports::free_address();
+    let redis = Redis::start(address, &[]);
+    let mut stage = Stage::start(&format!("redis://{address}"));
+    stage.up(1.0);
+    stage.produce(5_000);
+    stage.log_has_moved_on();
+    wait::until_true("everything to be in Redis", LIMIT, || {
+        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
+            >= (u64::from(PARTITIONS) * 5_000) as f64
+    });
+    stage.resume("from Redis");
+    assert!(stage.asked("redis") > 0.0 && stage.asked("kafka") == 0.0, "it was served from Redis alone");
+    // Wiped: it is a cache.
+    redis.say("FLUSHALL");
+    stage.produce(500);
+    stage.resume("after it was wiped");
+    // Hung: nobody waits for it.
+    redis.signal(libc::SIGSTOP);
+    stage.produce(500);
+    stage.resume("while it hangs");
+    stage.up(0.0);
+    redis.signal(libc::SIGCONT);
+    stage.up(1.0);
+    // Killed, and back, empty.
+    drop(redis);
+    stage.produce(500);
+    stage.up(0.0);
+    stage.resume("without it");
+    let _redis = Redis::start(address, &[]);
+    stage.up(1.0);
+    stage.produce(500);
+    stage.resume("when it is back");
+}
+
+#[test]
+fn full_or_refusing_it_hurts_nobody() {
+    let full = Redis::start(ports::free_address(), &["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
+    let mut stage = Stage::start(&format!("redis://{}", full.address));
+    stage.produce(4_000);
+    stage.log_has_moved_on();
+    stage.resume("beside a full one");
+    wait::until_true("refused writes to be counted", LIMIT, || {
+        stage.gateway.metrics().sum("replay_buffer_redis_write_failures_total", &[]) > 0.0
+    });
+    let closed = Redis::start(ports::free_address(), &["--requirepass", "right"]);
+    let mut stage = Stage::start(&format!("redis://:sesame@{}", closed.address));
+    stage.produce(4_000);
+    stage.log_has_moved_on();
+    stage.up(0.0);
+    stage.resume("behind a wrong password");
+    assert!(!stage.gateway.output().contains("sesame"), "a password is never printed");
+    assert!(!stage.gateway.get("/config").text().contains("sesame"));
+}
+
+#[test]
+fn absent_at_start_it_is_found_when_it_comes() {
+    let address = ports::free_address();
+    let mut stage = Stage::start(&format!("redis://{address}"));
+    stage.produce(250);
+    stage.up(0.0);
+    let _redis = Redis::start(address, &[]);
+    stage.up(1.0);
+    stage.produce(250);
+    wait::until_true("it to be written to", LIMIT, || {
+        stage.gateway.metrics().sum("dashstream_redis_written_records_total", &[]) > 0.0
+    });
+}
