@@ -82,8 +82,10 @@ impl Stage {
         let topic = kafka.topic("redis", PARTITIONS as i32);
         let gateway = Setup::new(&kafka, &topic)
             .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20)
-            .set("DASHSTREAM_LOG_MAX_BYTES", "4MiB")
+            .set("DASHSTREAM_LOG_MAX_BYTES", "12MiB")
             .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
+            // Room for a portion of what is produced here: what finds none is counted, and left to Kafka.
+            .set("DASHSTREAM_REPLAY_REDIS_QUEUE_BYTES", "3MiB")
             .set("REDIS_URL", url)
             .start();
         let live = V2Client::connect(gateway.ws());
@@ -150,11 +152,11 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
     let redis = Redis::start(address, &[]);
     let mut stage = Stage::start(&format!("redis://{address}"));
     stage.up(1.0);
-    stage.produce(5_000);
+    stage.produce(10_000);
     stage.log_has_moved_on();
     wait::until_true("everything to be in Redis", LIMIT, || {
         stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
-            >= (u64::from(PARTITIONS) * 5_000) as f64
+            >= (u64::from(PARTITIONS) * 10_000) as f64
     });
     stage.resume("from Redis");
     assert!(stage.asked("redis") > 0.0 && stage.asked("kafka") == 0.0, "it was served from Redis alone");
@@ -184,7 +186,7 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
 fn full_or_refusing_it_hurts_nobody() {
     let full = Redis::start(ports::free_address(), &["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
     let mut stage = Stage::start(&format!("redis://{}", full.address));
-    stage.produce(4_000);
+    stage.produce(10_000);
     stage.log_has_moved_on();
     stage.resume("beside a full one");
     wait::until_true("refused writes to be counted", LIMIT, || {
@@ -192,7 +194,7 @@ fn full_or_refusing_it_hurts_nobody() {
     });
     let closed = Redis::start(ports::free_address(), &["--requirepass", "right"]);
     let mut stage = Stage::start(&format!("redis://:sesame@{}", closed.address));
-    stage.produce(4_000);
+    stage.produce(10_000);
     stage.log_has_moved_on();
     stage.up(0.0);
     stage.resume("behind a wrong password");
