@@ -13,6 +13,7 @@
 //!                                  ├────> dlq         own producer; acknowledgements mark a ledger    (1)
 //!                                  ├────> redis       writes what may be asked for later; never waited for (0..1)
 //!                                  └─ atomics ──────> lag         watermarks, stall watchdog          (1)
+//! cold-<k>: read what is older than the log, on request, by quanta: cache, Redis, Kafka
 //! kafka-poll: assignment, identity, commits     ws-accept: accept and limits     enc-<k>: JSON forms
 //! http: admin port and the bodies of both ports      main: start, signals, supervision
 //! ```
@@ -42,7 +43,7 @@
 //! | [`partition`] | disposition, sequence validator, the worker | who gets a chunk |
 //! | [`log`] | chunk, builder, forms, ring | sockets, clocks, Kafka |
 //! | [`broadcast`] | accept, shards, sessions, three protocols | Kafka; a queue per client |
-//! | [`replay`] | spans of what left the log: the Redis tier | what a client is told; who is asked first |
+//! | [`replay`] | what left the log: Redis, Kafka, the cold readers and their cache | what a client is told; when it joins the log |
 //! | [`dlq`] | envelope, ledger, breaker, the producer of dead letters | the decision that a record is bad |
 //! | [`lag`] | how far behind, whether stuck | what follows for readiness |
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
@@ -81,6 +82,16 @@
 //! - `replay.redis.max_bytes` is for the whole stream, shared equally by its partitions, and judged by the mean size of
 //!   entries; exact is only the maxmemory of Redis. What waits for Redis pins chunks, so it may take a quarter of
 //!   `log.max_bytes` at most, and the log gives way.
+//! - A resume resets what a session was told before: a pause ends, and `falling_behind` is forgotten. A filter stays,
+//!   except that "from a run" puts its own in its place.
+//! - What is older than the log is judged by watermarks that were asked for after the resume arrived: `resumed` means
+//!   that Kafka or Redis has it. Cold chunks count apart from the log (`cold.max_bytes`), so that a crowd of replays does
+//!   not push out what everybody else needs.
+//! - A run index says where a run begins only as far as the shard has read and not forgotten; what it cannot know is
+//!   looked for, by time, and `searched` says what was looked through.
+//! - Under a filter on content, dead letters and nulls are withheld: nobody can read whose they are.
+//! - A session has one request to the cold readers out at a time, and lets go of what it has not begun when its socket
+//!   is full: who does not read holds no memory, and after two seconds no seat.
 //! - `/version`, `/health` and `/metrics` are written once a second and copied to whoever asks.
 
 pub mod words;

@@ -1,6 +1,9 @@
 //! Two hosts that read the same partitions, each with its own chunking and ring, clients that connect to either, and
 //! dice that decide what happens next.
 
+#[path = "below.rs"]
+mod below;
+
 use std::collections::BTreeMap;
 
 use dashstream::broadcast::decoder::Decoder;
@@ -16,9 +19,9 @@ use dashstream::words::{CloseReason, Offset, PartitionId};
 use crate::client::{Client, Place};
 use crate::host::{Host, PAYLOAD_MAX, host};
 use crate::produced::{Dice, Item, Partition, RUNS, good_value};
-use crate::said::{self, Wish, said};
+use crate::said::{Wish, said};
 use crate::seen::Seen;
-use crate::tiers::{self, Pending};
+use crate::tiers::Pending;
 
 /// Sessions of a host that may replay from below the log at a time.
 const SEATS: usize = 2;
@@ -217,29 +220,6 @@ impl World {
         (!self.connected.is_empty()).then(|| self.dice.below(self.connected.len() as u64) as usize)
     }
 
-    fn produce(&mut self) {
-        let partition = self.dice.below(self.produced.len() as u64) as usize;
-        for _ in 0..1 + self.dice.below(6) {
-            let offset = self.produced[partition].end;
-            let item = match self.dice.below(100) {
-                0..=3 => Some(Item::Poison(vec![0x00, 0xFF, 0xFF])),
-                4..=5 => Some(Item::Poison(Vec::new())),
-                6..=8 => Some(Item::Null),
-                9..=14 => None,
-                _ => {
-                    let run = self.dice.below(RUNS);
-                    self.produced[partition].runs.insert(offset, run);
-                    Some(Item::Good(good_value(partition as u32, offset, run, &mut self.dice)))
-                }
-            };
-            let log = &mut self.produced[partition];
-            if let Some(item) = item {
-                log.items.insert(offset, item);
-            }
-            log.end = offset + 1;
-        }
-    }
-
     /// What a worker does: take records, finish chunks, hand them on.
     fn take(&mut self, host: usize, partition: usize, count: u64) {
         let log = &self.produced[partition];
@@ -289,129 +269,11 @@ impl World {
         }
     }
 
-    /// Retention takes what every host has read already.
-    fn retain(&mut self) {
-        let partition = self.dice.below(self.produced.len() as u64) as usize;
-        let read = self.hosts.iter().map(|host| host.cores[partition].next().0).min().unwrap_or(0);
-        let low = self.produced[partition].low;
-        if self.settings.cold && read > low {
-            self.produced[partition].low = low + self.dice.below((read - low).min(200)) + 1;
-        }
-    }
-
-    /// A reader answers one of those who ask.
-    fn answer_cold(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let pending = self.pending.swap_remove(self.dice.below(self.pending.len() as u64) as usize);
-        let Some(who) = self.connected.iter().position(|connected| connected.id == pending.who) else { return };
-        let host = self.connected[who].host;
-        let stream = self.hosts[host].topology.identity.clone();
-        let found = tiers::answer(&pending.wish, &self.produced, &stream, &mut self.dice);
-        self.connected[who].client.note(|| format!("tiers: {:?} {}", pending.wish, tiers::brief(&found)));
-        let mut connected = self.connected.swap_remove(who);
-        self.with_world(host, |world, _| connected.session.cold_answer(pending.ticket, found, world));
-        self.put_back(who, connected);
-        if !self.connected[who].stalled {
-            let appetite = 1 + self.dice.below(9_000);
-            self.serve(who, appetite);
-        }
-    }
-
-    /// Seats are free again, or a client whose socket is full lets go.
-    fn let_cold_go(&mut self) {
-        let Some(who) = self.anybody() else { return };
-        if self.connected[who].stalled {
-            self.connected[who].session.let_go();
-        } else if !self.connected[who].seated && self.seats_taken(self.connected[who].host) < SEATS {
-            self.connected[who].seated = self.connected[who].session.is_cold();
-            self.connected[who].session.cold_go();
-        }
-    }
-
-    fn seats_taken(&self, host: usize) -> usize {
-        self.connected.iter().filter(|connected| connected.host == host && connected.seated).count()
-    }
-
-    fn by_the_clock(&mut self, who: usize) {
-        let host = self.connected[who].host;
-        let mut connected = self.connected.swap_remove(who);
-        self.with_world(host, |world, _| {
-            connected.session.check_pace(world);
-            connected.session.progress_by_time(world)
-        });
-        self.put_back(who, connected);
-    }
-
     /// Where it was taken from by `swap_remove`.
     fn put_back(&mut self, who: usize, connected: Connected) {
         self.connected.push(connected);
         let last = self.connected.len() - 1;
         self.connected.swap(who, last);
-    }
-
-    /// Everything below the log is read to its end.
-    fn settle_cold(&mut self) {
-        for _ in 0..100_000 {
-            self.now_ms += 1;
-            for who in 0..self.connected.len() {
-                self.connected[who].seated = self.connected[who].session.is_cold();
-                self.connected[who].session.begin();
-                self.connected[who].session.cold_go();
-                self.serve(who, u64::MAX);
-            }
-            if self.pending.is_empty() && self.connected.iter().all(|connected| !connected.session.is_cold()) {
-                return;
-            }
-            while !self.pending.is_empty() {
-                self.answer_cold();
-            }
-        }
-        let cold: Vec<_> = self.connected.iter().filter(|connected| connected.session.is_cold()).collect();
-        panic!("a replay from below the log does not end: {:?}", cold.first().map(|connected| &connected.session));
-    }
-
-    /// A filter, a pause, or the end of one.
-    fn say_something_else(&mut self) {
-        let Some(who) = self.anybody() else { return };
-        if self.connected[who].client.protocol == Protocol::V1 || self.connected[who].stalled {
-            return;
-        }
-        let wish = match self.dice.below(4) {
-            0 => Wish::Follow(None),
-            1 => Wish::Pause,
-            2 => Wish::Continue,
-            _ => Wish::Follow(Some(self.dice.below(RUNS))),
-        };
-        self.say(who, wish);
-    }
-
-    fn say(&mut self, who: usize, wish: Wish) {
-        let host = self.connected[who].host;
-        if self.connected[who].session.is_ending() {
-            return;
-        }
-        let said = said::wish(self.connected[who].client.protocol, &wish);
-        self.connected[who].client.note(|| format!("> {wish:?}"));
-        self.connected[who].client.wishes.push_back(wish);
-        let mut connected = self.connected.swap_remove(who);
-        self.with_world(host, |world, _| connected.session.hear(said, world));
-        self.put_back(who, connected);
-    }
-
-    /// The log of a partition opens, as it does some time after the start of a host.
-    fn open(&mut self, host: usize, partition: usize) {
-        let Host { starts, ring, .. } = &mut self.hosts[host];
-        let id = PartitionId(partition as u32);
-        if ring.bounds(id).is_none() {
-            ring.open(id, Offset(starts[partition]));
-        }
-    }
-
-    fn open_one(&mut self) {
-        let (host, partition) = (self.dice.below(2), self.dice.below(self.produced.len() as u64));
-        self.open(host as usize, partition as usize);
     }
 
     /// The host is killed and comes back with a log that begins a little before where it was. Its clients come back
@@ -595,36 +457,6 @@ impl World {
             host.watermarks =
                 Watermarks { asked_at_ms: self.now_ms, bounds: bounds.clone(), second_tier: BTreeMap::new() };
         }
-    }
-
-    fn evict(&mut self) {
-        let host = self.dice.below(2) as usize;
-        let length = self.hosts[host].ring.len() as u64;
-        if length < 2 {
-            return;
-        }
-        self.seen.evictions += 1;
-        let mut left = 1 + self.dice.below(length / 2 + 1);
-        let tail = self.hosts[host].ring.tail_after(|_| {
-            let more = left > 0;
-            left = left.saturating_sub(1);
-            more
-        });
-        let ring = &self.hosts[host].ring;
-        for connected in self.connected.iter_mut().filter(|connected| connected.host == host) {
-            if connected.session.position() < tail
-                && let Some(chunk) = ring.chunk(connected.session.position())
-            {
-                self.seen.mid_unit_evictions += u64::from(connected.session.sent_of_chunk() > 0);
-                connected.session.before_eviction(chunk);
-            }
-        }
-        let evicted = self.hosts[host].ring.evict_to(tail);
-        let mut all = std::mem::take(&mut self.connected);
-        for connected in all.iter_mut().filter(|connected| connected.host == host) {
-            assert!(self.with_world(host, |world, _| connected.session.after_eviction(&evicted, world)));
-        }
-        self.connected = all;
     }
 
     fn serve_some(&mut self) {

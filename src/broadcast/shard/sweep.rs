@@ -17,6 +17,9 @@ const LINGER_MS: u64 = 2_000;
 /// Before the deadline of a drain everybody is told goodbye, whatever they still lack.
 const GOODBYE_MS: u64 = 2_500;
 
+/// Who took nothing for this long gives the seat for replay to somebody who does.
+const SEAT_MS: u64 = 2_000;
+
 /// How often the numbers of the log are published: what renders them does so once a second.
 const PUBLISH_MS: u64 = 500;
 
@@ -113,6 +116,10 @@ impl Shard {
         }
         if connection.blocked {
             open.session.let_go();
+            if now_ms.saturating_sub(connection.progress_ms) > SEAT_MS {
+                // It asks for one again when it reads again.
+                connection.cold_seat = None;
+            }
             // While bytes wait, progress is what counts, not silence.
             let stalled = now_ms.saturating_sub(connection.progress_ms) > settings.stall_timeout_ms;
             return if stalled { Due::Close(CloseReason::Stalled) } else { Due::Nothing };
