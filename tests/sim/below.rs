@@ -3,11 +3,11 @@
 
 use dashstream::observe::stats::Protocol;
 
+use super::{Host, SEATS, World};
 use crate::produced::RUNS;
+use crate::produced::{Item, good_value};
 use crate::said::{self, Wish};
 use crate::tiers;
-use super::{Connected, Host, SEATS, World};
-use crate::produced::{Item, good_value};
 use dashstream::words::{Offset, PartitionId};
 
 impl World {

@@ -18,7 +18,7 @@ use dashstream::words::{CloseReason, Offset, PartitionId};
 
 use crate::client::{Client, Place};
 use crate::host::{Host, PAYLOAD_MAX, host};
-use crate::produced::{Dice, Item, Partition, RUNS, good_value};
+use crate::produced::{Dice, Item, Partition};
 use crate::said::{Wish, said};
 use crate::seen::Seen;
 use crate::tiers::Pending;

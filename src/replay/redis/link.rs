@@ -11,7 +11,6 @@ use redis::{Client, Connection, Pipeline, RedisError, RedisResult, Value};
 
 use super::RedisDown;
 use crate::config::RedisConfig;
-use crate::observe::stats::Histogram;
 
 /// How long nobody tries after a failure: doubled up to `longest`, less up to a quarter by chance, so that hosts do not
 /// come back all at once.
@@ -70,16 +69,16 @@ impl Link {
         self.retry_at.filter(|at| *at > now)
     }
 
-    /// Sends all commands at once and gives one reply for each. The time of the round trip goes to `latency_ms`, also
-    /// when it failed after it was sent.
-    pub(super) fn ask(&mut self, commands: &mut Pipeline, latency_ms: &Histogram) -> Result<Vec<Reply>, Failure> {
+    /// Sends all commands at once and gives one reply for each. The time of the round trip, ms, goes to `took_ms`,
+    /// also when it failed after it was sent.
+    pub(super) fn ask(&mut self, commands: &mut Pipeline, took_ms: &dyn Fn(f64)) -> Result<Vec<Reply>, Failure> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = self.connected()?;
         let began = Instant::now();
         let answer: RedisResult<Vec<RedisResult<Value>>> = commands.ignore_errors().query(&mut connection);
-        latency_ms.observe(began.elapsed().as_secs_f64() * 1_000.0);
+        took_ms(began.elapsed().as_secs_f64() * 1_000.0);
         let replies = match answer {
             Ok(replies) if replies.len() == commands.len() => replies,
             Ok(_) => return Err(self.failed("it sent another number of replies than was asked for".to_owned())),

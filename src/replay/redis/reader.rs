@@ -110,8 +110,10 @@ impl RedisReader {
         }
         match &self.legacy {
             Some(legacy) => {
-                let latency_ms = &self.stats.redis.read_latency_ms;
-                let mut ask = |commands: &mut Pipeline| believed(self.link.ask(commands, latency_ms)?);
+                let redis = &self.stats.redis;
+                let mut ask = |commands: &mut Pipeline| {
+                    believed(self.link.ask(commands, &|took| redis.read_latency_ms.observe(took))?)
+                };
                 Ok(legacy.read(&mut ask, partition, (want, until), bytes_max)?.into_iter().collect())
             }
             None => Ok(spans),
@@ -185,7 +187,7 @@ impl RedisReader {
     }
 
     fn ask(&mut self, commands: &mut Pipeline) -> Result<Vec<Value>, Failure> {
-        believed(self.link.ask(commands, &self.stats.redis.read_latency_ms)?)
+        believed(self.link.ask(commands, &|took| self.stats.redis.read_latency_ms.observe(took))?)
     }
 }
 

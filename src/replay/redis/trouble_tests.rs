@@ -132,8 +132,7 @@ fn words_of_a_failure_hold_no_password() {
         let url = format!("redis://somebody:horse@127.0.0.1:{}{scheme}", server.port);
         let config = crate::config::load_with(&[("replay.redis.url", &url)]).expect("allowed").config;
         let mut link = Link::new(&config.replay.redis, pauses).expect("there is a URL");
-        let latency_ms = crate::observe::stats::Histogram::new(&[1.0]);
-        let failure = link.ask(::redis::pipe().cmd("PING"), &latency_ms);
+        let failure = link.ask(::redis::pipe().cmd("PING"), &|_| {});
         let Err(Failure::Failed(why)) = failure else { panic!("{failure:?}") };
         assert!(!why.contains("horse") && !why.is_empty(), "{why}");
         assert!(!link.address().contains("horse"));

@@ -52,7 +52,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// Refusals become nothing, and are counted.
     fn ask(&mut self, commands: &mut Pipeline) -> Result<Vec<Value>, Failure> {
-        let replies = self.link.ask(commands, &self.stats.write_latency_ms)?;
+        let replies = self.link.ask(commands, &|took| self.stats.write_latency_ms.observe(took))?;
         let kept = replies.into_iter().map(|reply: Reply| {
             reply.unwrap_or_else(|_| {
                 self.stats.errors.add(1);
@@ -69,7 +69,7 @@ impl Round<'_> {
         for partition in &partitions {
             commands.cmd("ZCARD").arg(self.keys.index(*partition));
         }
-        let replies = self.link.ask(&mut commands, &self.stats.write_latency_ms)?;
+        let replies = self.link.ask(&mut commands, &|took| self.stats.write_latency_ms.observe(took))?;
         let mut sizes = Vec::with_capacity(partitions.len());
         let mut refused = None;
         for (place, reply) in replies.into_iter().enumerate() {

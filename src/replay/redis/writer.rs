@@ -173,7 +173,7 @@ impl RedisWriter {
         let Some((_, keys)) = &self.stream else { return self.give_up_gathered() };
         let redis = &self.stats.redis;
         let (mut commands, written) = self.commands(keys);
-        match self.link.ask(&mut commands, &redis.write_latency_ms) {
+        match self.link.ask(&mut commands, &|took| redis.write_latency_ms.observe(took)) {
             Ok(replies) => {
                 let refused = account(&written, &replies, &self.stats);
                 for entry in &written {
