@@ -144,8 +144,8 @@ fn what_kafka_no_longer_has_is_named_exactly() {
             client.follow(&mut ledger, LIMIT, |_, frames| frames.last().is_some_and(|frame| frame["type"] == "live"));
         let answers: Vec<_> = frames.iter().filter(|frame| frame["type"] == "answers").collect();
         let find = |partition: u64| {
-            let all = answers.iter().flat_map(|frame| frame["answers"].as_array().expect("answers"));
-            all.cloned().find(|answer| answer["partition"] == partition).expect("an answer")
+            let mut all = answers.iter().flat_map(|frame| frame["answers"].as_array().expect("answers"));
+            all.find(|answer| answer["partition"] == partition).cloned().expect("an answer")
         };
         (find(0), find(1), ledger)
     };

@@ -160,8 +160,7 @@ impl Session {
                 .collect();
         }
         if mode == "run" && judging.time.is_none() && judging.open.is_empty() {
-            active.searched =
-                world.ring.partitions().map(|(partition, oldest, next)| (partition, oldest, next)).collect();
+            active.searched = world.ring.partitions().collect();
         }
         self.active = Some(active);
         if judging.open.is_empty() {
