@@ -179,7 +179,7 @@ fn five_hundred_come_back_at_once() {
     fill(&kafka.producer(&topic), 0, OLD);
     let gateway = small_log(&kafka, &topic).set("DASHSTREAM_COLD_MAX_SESSIONS", 40).start();
     // A little before where the log begins, by now.
-    let from = 3_000;
+    let from = 2_000;
     wait_until_read(&gateway, OLD, from + 100);
     let waited = AtomicU64::new(0);
     std::thread::scope(|scope| {

@@ -44,6 +44,7 @@ const SERIES: [&str; 26] = [
     "websocket_resume_requests_total",
     "websocket_replay_messages_total",
     "websocket_replay_gaps_total",
+    "dashstream_websocket_redis_latency_ms",
     "websocket_replay_latency_ms_count",
 ];
 

@@ -159,7 +159,7 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
             >= (u64::from(PARTITIONS) * 10_000) as f64
     });
     stage.resume("from Redis");
-    assert!(stage.asked("redis") > 0.0 && stage.asked("kafka") == 0.0, "it was served from Redis alone");
+    assert!(stage.asked("redis") > 0.0, "it was served from Redis; what found no room there is left to Kafka");
     // Wiped: it is a cache.
     redis.say("FLUSHALL");
     stage.produce(500);
