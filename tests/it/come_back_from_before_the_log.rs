@@ -26,6 +26,11 @@ fn small_log(kafka: &Kafka, topic: &str) -> Setup {
         .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
 }
 
+/// The same, and it forgets by age: whichever partition was read last, its log moves on.
+fn forgetful(kafka: &Kafka, topic: &str) -> Setup {
+    small_log(kafka, topic).set("DASHSTREAM_LOG_MAX_AGE", "1s")
+}
+
 /// `length` ordinary records in each partition.
 fn fill(producer: &Producer, from: u64, to: u64) {
     for index in from..to {
@@ -70,7 +75,7 @@ fn sixty_thousand_records_older_than_the_log() {
     let producer = kafka.producer(&topic);
     fill(&producer, 0, OLD);
     let gateway = small_log(&kafka, &topic).start();
-    wait_until_read(&gateway, OLD, OLD / 2);
+    wait_until_read(&gateway, OLD, OLD / 3);
     let stop = AtomicBool::new(false);
     let end = AtomicU64::new(u64::MAX);
     std::thread::scope(|scope| {
@@ -99,9 +104,9 @@ fn sixty_thousand_records_older_than_the_log() {
             client.follow(&mut ledger, LIMIT, check, |_, others| live(others));
             (client, ledger)
         };
-        let readers = [scope.spawn(move || v2(None)), scope.spawn(move || v2(Some(OLD / 2 - 1)))];
+        let readers = [scope.spawn(move || v2(None)), scope.spawn(move || v2(Some(OLD / 3 - 1)))];
         let mut json = JsonClient::connect(gateway.ws());
-        json.resume(&json.stream(), &everywhere(OLD / 2 - 1));
+        json.resume(&json.stream(), &everywhere(OLD / 3 - 1));
         let mut json_ledger = Ledger::new();
         json.until(&mut json_ledger, "live", LIMIT);
         // The predecessor's protocol gets all that there is for partitions that it does not name.
@@ -114,11 +119,11 @@ fn sixty_thousand_records_older_than_the_log() {
         stop.store(true, Ordering::Relaxed);
         for (mut client, mut ledger) in clients {
             client.follow(&mut ledger, LIMIT, check, |ledger, _| reached(ledger));
-            let first = if ledger.has(0, 0) { 0 } else { OLD / 2 };
+            let first = if ledger.has(0, 0) { 0 } else { OLD / 3 };
             assert_from("v2", &ledger, first, end.load(Ordering::SeqCst));
         }
         json.follow(&mut json_ledger, LIMIT, |ledger, _| reached(ledger));
-        assert_from("json", &json_ledger, OLD / 2, end.load(Ordering::SeqCst));
+        assert_from("json", &json_ledger, OLD / 3, end.load(Ordering::SeqCst));
         v1.follow(&mut v1_ledger, LIMIT, check, reached);
         assert_from("v1", &v1_ledger, 0, end.load(Ordering::SeqCst));
     });
@@ -133,7 +138,7 @@ fn what_kafka_no_longer_has_is_named_exactly() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("deleted", PARTITIONS as i32);
     fill(&kafka.producer(&topic), 0, OLD);
-    let gateway = small_log(&kafka, &topic).start();
+    let gateway = forgetful(&kafka, &topic).start();
     wait_until_read(&gateway, OLD, LOW + 500);
     kafka.delete_records(&topic, 0, LOW as i64);
     let answers = |last: u64| {
@@ -177,9 +182,9 @@ fn five_hundred_come_back_at_once() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("herd", PARTITIONS as i32);
     fill(&kafka.producer(&topic), 0, OLD);
-    let gateway = small_log(&kafka, &topic).set("DASHSTREAM_COLD_MAX_SESSIONS", 40).start();
+    let gateway = forgetful(&kafka, &topic).set("DASHSTREAM_COLD_MAX_SESSIONS", 40).start();
     // A little before where the log begins, by now.
-    let from = 2_000;
+    let from = 3_000;
     wait_until_read(&gateway, OLD, from + 100);
     let waited = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -270,7 +275,7 @@ fn holes_below_the_log_are_no_gaps() {
     assert_eq!(expected.len(), 200 * 25);
     let (_, high) = kafka.watermarks(&topic, 0);
     // A log that holds next to nothing: everything is read from below it.
-    let gateway = small_log(&kafka, &topic).set("DASHSTREAM_LOG_MAX_AGE", "1s").start();
+    let gateway = forgetful(&kafka, &topic).start();
     wait::until_true("the log to be read and forgotten", LIMIT, || {
         let hello = JsonClient::connect(gateway.ws()).hello;
         let list = hello["partitions"].as_array().expect("partitions").clone();
@@ -302,7 +307,7 @@ fn it_begins_at_a_time() {
         }
     }
     producer.flush();
-    let gateway = small_log(&kafka, &topic).start();
+    let gateway = forgetful(&kafka, &topic).start();
     wait_until_read(&gateway, LENGTH, 1_500);
     // Between the records 999 and 1,000.
     let mut client = JsonClient::connect(gateway.ws());
