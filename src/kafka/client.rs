@@ -79,27 +79,34 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
     config
 }
 
-fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u32) {
-    let budget = kafka.budget(partitions);
+/// What every client that reads records has in common.
+fn reading(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
     config
+        // librdkafka assigns nothing without a name; only the stream's client commits under it.
         .set("group.id", &kafka.group_id)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // Where a partition begins is decided by `start::plan` alone; librdkafka must never jump by itself.
+        // Where reading begins is decided by us alone; librdkafka must never jump by itself.
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false")
         // Tells the reader that it stands at the end, transaction markers and aborted data included.
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
-        .set("fetch.wait.max.ms", kafka.fetch_max_wait.as_millis().to_string())
         .set("fetch.min.bytes", "1")
+        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string());
+}
+
+fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u32) {
+    let budget = kafka.budget(partitions);
+    reading(config, kafka);
+    config
+        .set("fetch.wait.max.ms", kafka.fetch_max_wait.as_millis().to_string())
         .set("fetch.error.backoff.ms", "200")
         .set("fetch.queue.backoff.ms", "10")
         .set("queued.max.messages.kbytes", budget.queued_max_kbytes.to_string())
         .set("queued.min.messages", budget.queued_min_messages.to_string())
         .set("fetch.message.max.bytes", budget.fetch_message_max_bytes.to_string())
-        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("fetch.max.bytes", budget.fetch_max_bytes.to_string())
         .set("receive.message.max.bytes", budget.receive_message_max_bytes.to_string());
     if kafka.assignment == Assignment::Group {
@@ -113,23 +120,13 @@ fn stream(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig, partitions: u
 
 /// Small budgets: what waits in a cold reader is for one quantum and the next.
 fn cold(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
+    reading(config, kafka);
     config
-        // librdkafka assigns nothing without a name; nothing joins or commits under it.
-        .set("group.id", &kafka.group_id)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("allow.auto.create.topics", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .set("check.crcs", "true")
         .set("fetch.wait.max.ms", "50")
-        .set("fetch.min.bytes", "1")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", "5")
         .set("queued.max.messages.kbytes", (COLD_QUEUE_BYTES / 1024).to_string())
         .set("queued.min.messages", "4000")
-        .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("fetch.message.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("fetch.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());

@@ -66,8 +66,7 @@ pub fn at_time<C: ClientContext>(
     timestamp_ms: i64,
     limit: Duration,
 ) -> Result<BTreeMap<PartitionId, Offset>, AskError> {
-    let answers = list_offsets(client, topic, partitions, &[OffsetAt::Timestamp(timestamp_ms)], limit)?;
-    let answer = answers.into_iter().next().unwrap_or_default();
+    let answer = ask_time(client, topic, partitions, timestamp_ms, limit)?;
     Ok(answer.into_iter().filter_map(|(partition, offset)| Some((partition, offset.ok().flatten()?))).collect())
 }
 
@@ -79,13 +78,23 @@ pub fn at_time_of_all<C: ClientContext>(
     timestamp_ms: i64,
     limit: Duration,
 ) -> Result<BTreeMap<PartitionId, Offset>, AskError> {
-    let answers = list_offsets(client, topic, partitions, &[OffsetAt::Timestamp(timestamp_ms)], limit)?;
     let mut found = BTreeMap::new();
-    for (partition, offset) in answers.into_iter().next().unwrap_or_default() {
+    for (partition, offset) in ask_time(client, topic, partitions, timestamp_ms, limit)? {
         let offset = offset.map_err(|code| AskError::Refused { request: "ListOffsets", code })?;
         found.extend(offset.map(|offset| (partition, offset)));
     }
     Ok(found)
+}
+
+fn ask_time<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partitions: &[PartitionId],
+    timestamp_ms: i64,
+    limit: Duration,
+) -> Result<Offsets, AskError> {
+    let answers = list_offsets(client, topic, partitions, &[OffsetAt::Timestamp(timestamp_ms)], limit)?;
+    Ok(answers.into_iter().next().unwrap_or_default())
 }
 
 /// A commit as Kafka keeps it.

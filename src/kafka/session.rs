@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -27,7 +27,7 @@ use super::poll::{PollSetup, Timings};
 use super::queue::PartitionQueue;
 use super::start::{self, Begin, Facts, Warm};
 use super::watch::{AskContext, BrokerWatch};
-use crate::observe::stats::{PartitionStats, Stats, monotonic_ms};
+use crate::observe::stats::{PartitionStats, Stats, monotonic_ms, wall_clock_ms};
 use crate::words::{Offset, PartitionId};
 
 /// Smaller records than this are rare; it turns the byte budget of a warm start into a number of records where
@@ -590,9 +590,4 @@ struct Gathered {
 /// The removal's last two steps.
 fn finish_queue(mut queue: PartitionQueue) {
     queue.discard();
-}
-
-/// Kafka's timestamps are wall-clock time; nothing else here is.
-fn wall_clock_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

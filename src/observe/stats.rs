@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use super::replay_stats::{Replay, ReplayStats, ReplayTier};
 use arc_swap::ArcSwap;
@@ -20,6 +20,11 @@ use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, Skip
 pub fn monotonic_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}
+
+/// Wall clock, ms since the epoch: only to be compared with Kafka's timestamps, or shown to people.
+pub fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Only goes up.

@@ -106,7 +106,9 @@ impl KafkaReader {
                     }
                 }
                 // It stands at the end of what may be read, which is not before the log's: the rest never were records.
-                Some(Err(KafkaError::PartitionEOF(_))) => core.cover(until),
+                Some(Err(KafkaError::PartitionEOF(end))) if end == partition.to_kafka() => core.cover(until),
+                // Of a partition that was read before.
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => {
                     self.at = None;
                     if !has_some && is_out_of_range(&error) {

@@ -50,7 +50,10 @@ impl Makings {
                 chunks.extend(builder.lost(span.next, reason, 0));
                 continue;
             }
-            for record in span.records.iter().filter(|record| record.offset >= builder.next()).collect::<Vec<_>>() {
+            for record in &span.records {
+                if record.offset < builder.next() {
+                    continue;
+                }
                 match record.outcome {
                     Outcome::Delivered => {
                         let (inflater, found) = &mut scratch;

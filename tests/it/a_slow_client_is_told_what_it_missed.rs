@@ -54,39 +54,56 @@ impl Stage {
     }
 }
 
+/// One client of each kind that does not read until it is told to.
+struct Sleepers {
+    v1: (V1Client, Ledger),
+    json: (JsonClient, Ledger),
+}
+
+impl Sleepers {
+    fn connect(stage: &Stage) -> Self {
+        let (v1, json) = (V1Client::connect(stage.gateway.ws()), JsonClient::connect(stage.gateway.ws()));
+        Self { v1: (v1, Ledger::new()), json: (json, Ledger::new()) }
+    }
+
+    /// They read until they have the end of what was produced.
+    fn read_on(&mut self, stage: &Stage) {
+        let lengths = [stage.length];
+        let (v1, ledger) = &mut self.v1;
+        let followed = v1.follow(ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
+        assert!(!followed.timed_out && followed.closed.is_none(), "{followed:?}");
+        let (json, ledger) = &mut self.json;
+        json.follow(ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
+    }
+
+    fn ledgers(&self) -> [(&'static str, &Ledger); 2] {
+        [("v1", &self.v1.1), ("json", &self.json.1)]
+    }
+}
+
 #[test]
 fn under_catchup_a_slow_client_gets_all_of_it() {
     let mut stage = Stage::start("catchup", &[]);
-    let (mut v1, mut json) = (V1Client::connect(stage.gateway.ws()), JsonClient::connect(stage.gateway.ws()));
-    let (mut v1_ledger, mut json_ledger) = (Ledger::new(), Ledger::new());
+    let mut sleepers = Sleepers::connect(&stage);
     // They do not read for a while, and fall off a log of 8 MiB several times over.
     stage.produce_mib(60);
-    let lengths = [stage.length];
-    let followed = v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
-    assert!(!followed.timed_out && followed.closed.is_none(), "{followed:?}");
-    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
+    sleepers.read_on(&stage);
     stage.produce_mib(1);
-    let lengths = [stage.length];
-    v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
-    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
-    for (who, ledger) in [("v1", &v1_ledger), ("json", &json_ledger)] {
+    sleepers.read_on(&stage);
+    for (who, ledger) in sleepers.ledgers() {
         assert_eq!(ledger.gaps, [], "{who}: Kafka has all of it");
-        ledger.assert_all(who, &lengths);
+        ledger.assert_all(who, &[stage.length]);
     }
 }
 
 #[test]
 fn a_slow_client_is_told_what_it_missed() {
     let mut stage = Stage::start("slow", &[("DASHSTREAM_CLIENT_SLOW_POLICY", "gap")]);
-    let (mut v1, mut json) = (V1Client::connect(stage.gateway.ws()), JsonClient::connect(stage.gateway.ws()));
-    let (mut v1_ledger, mut json_ledger) = (Ledger::new(), Ledger::new());
+    let mut sleepers = Sleepers::connect(&stage);
     stage.produce_mib(60);
     // Now they read: what was in the sockets, then a gap with its exact range, then the rest of the log.
-    let lengths = [stage.length];
-    let followed = v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
-    assert!(!followed.timed_out && followed.closed.is_none(), "{followed:?}");
-    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
-    for (who, ledger) in [("v1", &v1_ledger), ("json", &json_ledger)] {
+    sleepers.read_on(&stage);
+    for (who, ledger) in sleepers.ledgers() {
         assert_eq!(ledger.missing(0, 0, stage.length), [0; 0], "{who}: every record came or is inside a gap");
         assert!(!ledger.gaps.is_empty(), "{who}: 60 MiB do not fit into a log of 8");
         assert!(ledger.gaps.iter().all(|gap| gap.3 == "slow_client"), "{who}: {:?}", ledger.gaps);
@@ -94,10 +111,10 @@ fn a_slow_client_is_told_what_it_missed() {
     }
     // Both are live again.
     stage.produce_mib(1);
-    let lengths = [stage.length];
-    v1.follow(&mut v1_ledger, LIMIT, |_, _, _| {}, |ledger| ledger.reached(&lengths));
-    json.follow(&mut json_ledger, LIMIT, |ledger, _| ledger.reached(&lengths));
-    assert!(v1_ledger.has(0, stage.length - 1) && json_ledger.has(0, stage.length - 1));
+    sleepers.read_on(&stage);
+    for (who, ledger) in sleepers.ledgers() {
+        assert!(ledger.has(0, stage.length - 1), "{who}: it is live");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
@@ -37,7 +37,7 @@ use super::session::{SessionSettings, Topology, Watermarks, World};
 use crate::lag::LagRequest;
 use crate::log::{Chunk, Ring};
 use crate::observe::http::{Bodies, Surface};
-use crate::observe::stats::{Heartbeat, ShardStats, Stats, monotonic_ms};
+use crate::observe::stats::{Heartbeat, ShardStats, Stats, monotonic_ms, wall_clock_ms};
 use crate::replay::ask::{ColdAnswer, ColdRequest};
 use crate::replay::seats::ColdSeats;
 use crate::words::CloseReason;
@@ -424,9 +424,4 @@ impl Shard {
             self.close(key, reason);
         }
     }
-}
-
-/// Only to be compared with Kafka's timestamps.
-fn wall_clock_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -38,7 +38,7 @@ enum Due {
 impl Shard {
     pub(super) fn sweep(&mut self) {
         self.scene.watermarks = self.ports.watermarks.load_full();
-        self.scene.wall_ms = super::wall_clock_ms();
+        self.scene.wall_ms = crate::observe::stats::wall_clock_ms();
         self.mind_seats();
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
