@@ -179,19 +179,23 @@ fn page_shows_runs_and_survives_a_break() {
     stopped_at_the_gateway(&mut browser);
     clients_are_shown(&mut browser);
 
-    // Pause stops the picture; the stream goes on and is caught up with.
+    // Pause stops the picture; the stream goes on and is caught up with. What is compared is all that was painted: the
+    // inner text leaves out rows that the browser has not laid out yet.
     browser.run("document.activeElement.blur()");
     browser.press("p");
     browser.until("paused", "document.getElementById('pause').getAttribute('aria-pressed') === 'true'");
-    let frozen = browser.run("document.getElementById('run').innerText + document.getElementById('runs').innerText");
+    let frozen =
+        browser.run("document.getElementById('run').textContent + document.getElementById('runs').textContent");
     let applied = number(&mut browser, APPLIED);
     browser.until("the stream goes on", &format!("{} > {applied} + 100", shown(APPLIED)));
-    let still = browser.run("document.getElementById('run').innerText + document.getElementById('runs').innerText");
+    let still = browser.run("document.getElementById('run').textContent + document.getElementById('runs').textContent");
     assert_eq!(still, frozen, "the picture moved while it was paused");
     browser.press("p");
     browser.until(
         "it moves again",
-        &format!("document.getElementById('run').innerText + document.getElementById('runs').innerText !== {frozen}"),
+        &format!(
+            "document.getElementById('run').textContent + document.getElementById('runs').textContent !== {frozen}"
+        ),
     );
 
     // A run that is chosen stays, and everything can be reached without a mouse.
