@@ -48,8 +48,11 @@ fn stream_changed_is_told() {
     wait::until_true("the new stream", LIMIT, || {
         JsonClient::try_connect(gateway.ws()).is_ok_and(|client| client.stream() != old_stream)
     });
-    // `/version` is written once a second.
-    wait::until_true("the new stream in /version", LIMIT, || gateway.stream() != old_stream);
+    // `/version` is written once a second, and names no stream while none is known.
+    wait::until_true("the new stream in /version", LIMIT, || {
+        let version = gateway.get("/version").json();
+        version["resume_namespace"].as_str().is_some_and(|stream| stream != old_stream)
+    });
     let mut client = V1Client::connect(gateway.ws());
     client.resume_from("earliest");
     let mut ledger = Ledger::new();
