@@ -23,6 +23,7 @@ pub struct RunIndex {
     turn: u64,
     runs_max: usize,
     coverage: BTreeMap<PartitionId, Coverage>,
+    scratch: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl RunIndex {
             turn: 0,
             runs_max: runs_max.max(1),
             coverage: BTreeMap::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -82,15 +84,9 @@ impl RunIndex {
             // Threads that are not listed may be in it.
             coverage.since = chunk.next;
         }
-        for entry in chunk.entries() {
-            match chunk.threads(entry) {
-                Some(threads) => threads.for_each(|thread| self.see(thread, chunk.partition, entry.offset)),
-                None => {
-                    // Interned all the same, but not by record: the chunk's beginning is early enough.
-                    chunk.ids().for_each(|id| self.see(id, chunk.partition, chunk.from));
-                }
-            }
-        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        chunk.each_thread(&mut scratch, |thread, offset| self.see(thread, chunk.partition, offset));
+        self.scratch = scratch;
     }
 
     fn see(&mut self, thread: &str, partition: PartitionId, offset: Offset) {

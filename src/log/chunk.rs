@@ -144,6 +144,30 @@ impl Chunk {
         Some(list.iter().filter_map(|id| self.id(*id)))
     }
 
+    /// Every thread of this chunk once, with the first offset that has it (where a record has too many to list: where
+    /// the chunk begins). `seen` is scratch.
+    pub fn each_thread(&self, seen: &mut Vec<bool>, mut see: impl FnMut(&str, Offset)) {
+        seen.clear();
+        seen.resize(self.ids.len(), false);
+        let mut one = |id: u16, offset: Offset| {
+            if let Some(seen) = seen.get_mut(usize::from(id))
+                && !std::mem::replace(seen, true)
+                && let Some(thread) = self.id(id)
+            {
+                see(thread, offset);
+            }
+        };
+        for entry in &self.entries {
+            if entry.threads_len == MANY_THREADS {
+                (0..self.ids.len()).for_each(|id| one(id as u16, self.from));
+                continue;
+            }
+            let start = usize::from(entry.threads_start);
+            let list = self.thread_lists.get(start..start + usize::from(entry.threads_len)).unwrap_or_default();
+            list.iter().for_each(|id| one(*id, entry.offset));
+        }
+    }
+
     /// Index of the first entry at or after `offset`.
     pub fn entry_at(&self, offset: Offset) -> usize {
         self.entries.partition_point(|entry| entry.offset < offset)
