@@ -28,6 +28,11 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         ),
     );
     unless(
+        config.client.slow_policies.contains(&config.client.slow_policy),
+        &["client.slow_policy", "client.slow_policies"],
+        format!("{} is not among what a client may choose", config.client.slow_policy.label()),
+    );
+    unless(
         config.log.max_bytes / 2 >= kafka.payload_max_bytes,
         &["log.max_bytes", "kafka.payload_max_bytes"],
         format!("the log must hold at least two of the largest records, {} bytes", 2 * kafka.payload_max_bytes),

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::words::SlowPolicy;
+
 /// Everything that a command of the gateway needs to know. Sections are those of the TOML file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -250,32 +252,12 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SlowPolicy {
-    /// Brought up to date from the tiers below the log.
-    CatchUp,
-    /// Told the exact ranges, jumps ahead.
-    Gap,
-    /// Closed with `fell_behind`.
-    Close,
-}
-
-impl SlowPolicy {
-    pub const ALL: [Self; 3] = [Self::CatchUp, Self::Gap, Self::Close];
-
-    /// The word in the configuration.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::CatchUp => "catchup",
-            Self::Gap => "gap",
-            Self::Close => "close",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
+    /// What becomes of a client that says nothing about it.
     pub slow_policy: SlowPolicy,
+    /// What a client may choose for itself.
+    pub slow_policies: Vec<SlowPolicy>,
     /// A client that accepts no byte for this long while bytes wait is closed.
     pub stall_timeout: Duration,
     pub ping_interval: Duration,

@@ -15,6 +15,7 @@ use super::raw::{Raw, Source};
 use super::report::Setting;
 use super::table::{Fallback, KEYS, Key};
 use super::value::Value;
+use crate::words::SlowPolicy;
 
 /// The typed value of every key, in the order of the table.
 pub(super) struct Values {
@@ -124,6 +125,7 @@ impl Values {
             admin: AdminConfig { listen: self.socket("admin.listen") },
             client: ClientConfig {
                 slow_policy: pick(self.word("client.slow_policy"), SlowPolicy::ALL, SlowPolicy::label),
+                slow_policies: self.text("client.slow_policies").split(',').filter_map(SlowPolicy::parse).collect(),
                 stall_timeout: self.time("client.stall_timeout"),
                 ping_interval: self.time("client.ping_interval"),
                 idle_timeout: self.time("client.idle_timeout"),

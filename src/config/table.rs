@@ -103,7 +103,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 76] = [
+pub static KEYS: [Key; 77] = [
     key(
         "kafka",
         "brokers",
@@ -330,6 +330,13 @@ pub static KEYS: [Key; 76] = [
         Kind::Choice(&[("catchup", &[]), ("gap", &[]), ("close", &[])]),
         Fallback::Is("catchup"),
         "A client that falls off the log. catchup: it gets what it missed from the tiers below the log, unless it takes less than arrives; then it is told falling_behind, and gaps. gap: it is told exactly what it missed and jumps ahead. close: it is closed with fell_behind. Without cold.readers, catchup is gap.",
+    ),
+    key(
+        "client",
+        "slow_policies",
+        Kind::Text { shape: "one or more of catchup, gap, close, comma separated", check: shape::slow_policies },
+        Fallback::Is("catchup,gap,close"),
+        "What a client may choose for itself instead of slow_policy, in v2 and json. Fewer: the operator decides. Asking for another is refused and changes nothing.",
     ),
     key(
         "client",
@@ -666,6 +673,8 @@ fn cell(text: &str) -> String {
 
 /// Checks of free text. Each gives the text as it is used, or nothing.
 mod shape {
+    use crate::words::SlowPolicy;
+
     pub(super) fn line(text: &str) -> Option<String> {
         (!text.is_empty() && text.len() <= 1_024 && !text.chars().any(char::is_control)).then(|| text.to_owned())
     }
@@ -681,6 +690,14 @@ mod shape {
         let named = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
         let insecure = text.contains('#');
         (named && !insecure && text.parse::<redis::ConnectionInfo>().is_ok()).then_some(text)
+    }
+
+    /// In the order in which the words are listed, each once.
+    pub(super) fn slow_policies(text: &str) -> Option<String> {
+        let words = text.split(',').map(|word| SlowPolicy::parse(word.trim()));
+        let chosen = words.collect::<Option<Vec<_>>>()?;
+        let listed = SlowPolicy::ALL.into_iter().filter(|policy| chosen.contains(policy)).map(SlowPolicy::label);
+        Some(listed.collect::<Vec<_>>().join(","))
     }
 
     pub(super) fn group(text: &str) -> Option<String> {

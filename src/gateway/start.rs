@@ -17,9 +17,9 @@ use crate::broadcast::accept::Acceptor;
 use crate::broadcast::addresses::Addresses;
 use crate::broadcast::encoder::Encoder;
 use crate::broadcast::inbox::{ShardInbox, ToShard};
-use crate::broadcast::session::{SessionSettings, Slow, Watermarks};
+use crate::broadcast::session::{SessionSettings, Watermarks};
 use crate::broadcast::shard::{ColdPorts, Shard, ShardPorts, ShardSettings};
-use crate::config::{Assignment, Config, Loaded, SlowPolicy};
+use crate::config::{Assignment, Config, Loaded};
 use crate::dlq::{DlqInlet, DlqThread, DlqThreadOptions, thread as dlq_thread};
 use crate::kafka::control::PollControl;
 use crate::kafka::poll::{Poll, PollSetup, Timings};
@@ -300,11 +300,8 @@ fn shard_settings(config: &Config) -> ShardSettings {
     ShardSettings {
         session: SessionSettings {
             group: config.kafka.assignment == Assignment::Group,
-            slow: match client.slow_policy {
-                SlowPolicy::CatchUp => Slow::CatchUp,
-                SlowPolicy::Gap => Slow::Gap,
-                SlowPolicy::Close => Slow::Close,
-            },
+            slow: client.slow_policy,
+            slow_allowed: client.slow_policies.clone(),
             cold: config.cold.readers > 0,
             search_age_ms: config.cold.search_age.as_millis() as u64,
             search_max_bytes: config.cold.search_max_bytes,

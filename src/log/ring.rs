@@ -115,19 +115,31 @@ impl Ring {
         true
     }
 
-    /// `(partition, oldest, next)` of every open partition, ascending.
+    /// `(partition, oldest, next)` of every partition that is ours, ascending.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> + '_ {
         let held = self.partitions.iter().filter(|(_, log)| log.held);
         held.map(|(partition, log)| (*partition, log.oldest, log.next))
     }
 
+    /// The same, and of those that are no longer ours: what is left of their logs is still sent to who stands before
+    /// it, and a session keeps its place in them, since they may come back.
+    pub fn logs(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> + '_ {
+        self.partitions.iter().map(|(partition, log)| (*partition, log.oldest, log.next))
+    }
+
+    /// Where the log of a partition begins and ends, whoever holds it now.
+    pub fn log(&self, partition: PartitionId) -> Option<(Offset, Offset)> {
+        self.partitions.get(&partition).map(|log| (log.oldest, log.next))
+    }
+
+    /// The same of one that is ours: what may be asked for.
     pub fn bounds(&self, partition: PartitionId) -> Option<(Offset, Offset)> {
         self.partitions.get(&partition).filter(|log| log.held).map(|log| (log.oldest, log.next))
     }
 
-    /// Where `want`, the first offset that a client still needs, lies.
+    /// Where `want`, the first offset that a client still needs, lies, whoever holds the partition now.
     pub fn find(&self, partition: PartitionId, want: Offset) -> Place {
-        let Some(log) = self.partitions.get(&partition).filter(|log| log.held) else { return Place::Absent };
+        let Some(log) = self.partitions.get(&partition) else { return Place::Absent };
         if want < log.oldest {
             return Place::Before { oldest: log.oldest };
         }

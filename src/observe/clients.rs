@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::stats::Protocol;
-use crate::words::CloseReason;
+use crate::words::{CloseReason, SlowPolicy};
 
 /// Rows that are shown, and that one shard publishes: what somebody looks at, and about 300 KiB of JSON.
 pub const CLIENTS_MAX: usize = 1_000;
@@ -50,29 +50,6 @@ impl ClientState {
     }
 }
 
-/// What happens to a client that falls off the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Policy {
-    /// It is brought up to date from older tiers.
-    Catchup,
-    /// It is told what it does not get, and goes on with what is there.
-    Gap,
-    /// It is closed.
-    Close,
-}
-
-impl Policy {
-    pub const ALL: [Self; 3] = [Self::Catchup, Self::Gap, Self::Close];
-
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Catchup => "catchup",
-            Self::Gap => "gap",
-            Self::Close => "close",
-        }
-    }
-}
-
 /// One client, as of the moment at which its shard looked.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -82,7 +59,7 @@ pub struct Client {
     pub behind: Option<u64>,
     /// Bytes wait for its socket, which has taken none since then (monotonic ms).
     pub waiting_since_ms: Option<u64>,
-    pub policy: Policy,
+    pub policy: SlowPolicy,
 }
 
 /// What stays the same from row to row.
@@ -262,7 +239,7 @@ mod tests {
     }
 
     fn client(id: u64, behind: Option<u64>, waiting_since_ms: Option<u64>) -> Client {
-        Client { who: who(id), state: ClientState::Live, behind, waiting_since_ms, policy: Policy::Gap }
+        Client { who: who(id), state: ClientState::Live, behind, waiting_since_ms, policy: SlowPolicy::Gap }
     }
 
     fn closed(id: u64, at_ms: u64, end: End) -> Closed {
@@ -357,7 +334,7 @@ mod tests {
     #[test]
     fn labels_are_told_apart() {
         let states: std::collections::BTreeSet<_> = ClientState::ALL.map(ClientState::label).into();
-        let policies: std::collections::BTreeSet<_> = Policy::ALL.map(Policy::label).into();
-        assert_eq!((states.len(), policies.len()), (ClientState::ALL.len(), Policy::ALL.len()));
+        let policies: std::collections::BTreeSet<_> = SlowPolicy::ALL.map(SlowPolicy::label).into();
+        assert_eq!((states.len(), policies.len()), (ClientState::ALL.len(), SlowPolicy::ALL.len()));
     }
 }

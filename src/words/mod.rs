@@ -7,8 +7,12 @@ pub mod offset;
 #[cfg(feature = "gateway")]
 pub mod identity;
 pub mod reason;
+#[cfg(feature = "gateway")]
+pub mod slow_policy;
 
 #[cfg(feature = "gateway")]
 pub use identity::StreamIdentity;
 pub use offset::{Offset, PartitionId};
 pub use reason::{CloseReason, DropReason, GapReason, SkipReason};
+#[cfg(feature = "gateway")]
+pub use slow_policy::SlowPolicy;

@@ -8,7 +8,7 @@ use crate::produced::RUNS;
 use crate::produced::{Item, good_value};
 use crate::said::{self, Wish};
 use crate::tiers;
-use dashstream::words::{Offset, PartitionId};
+use dashstream::words::PartitionId;
 
 impl World {
     /// Retention takes what every host has read already.
@@ -16,6 +16,12 @@ impl World {
         let partition = self.dice.below(self.produced.len() as u64) as usize;
         let read = self.hosts.iter().map(|host| host.cores[partition].next().0).min().unwrap_or(0);
         let low = self.produced[partition].low;
+        let log = &mut self.produced[partition];
+        if let Some(redis) = log.redis
+            && read > redis
+        {
+            log.redis = Some(redis + self.dice.below(read - redis));
+        }
         if self.settings.cold && read > low {
             self.produced[partition].low = low + self.dice.below((read - low).min(200)) + 1;
         }
@@ -93,10 +99,11 @@ impl World {
         if self.connected[who].client.protocol == Protocol::V1 || self.connected[who].stalled {
             return;
         }
-        let wish = match self.dice.below(4) {
+        let wish = match self.dice.below(5) {
             0 => Wish::Follow(None),
             1 => Wish::Pause,
             2 => Wish::Continue,
+            3 => Wish::Policy(if self.dice.chance(70) { "catchup" } else { "gap" }),
             _ => Wish::Follow(Some(self.dice.below(RUNS))),
         };
         self.say(who, wish);
@@ -170,10 +177,10 @@ impl World {
 
     /// The log of a partition opens, as it does some time after the start of a host.
     pub(super) fn open(&mut self, host: usize, partition: usize) {
-        let Host { starts, ring, .. } = &mut self.hosts[host];
+        let Host { cores, ring, .. } = &mut self.hosts[host];
         let id = PartitionId(partition as u32);
         if ring.bounds(id).is_none() {
-            ring.open(id, Offset(starts[partition]));
+            ring.open(id, cores[partition].next());
         }
     }
 

@@ -1,7 +1,7 @@
 //! A client as a stranger would write it: it splits bytes into frames, follows its protocol, keeps a cursor, and
 //! checks every promise against what was produced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dashstream::observe::stats::Protocol;
 use dashstream::wire::gateway::{self as v2, answer::Answer, server_frame::Frame};
@@ -36,6 +36,10 @@ pub(crate) struct Counts {
     pub retention_gaps: u64,
     pub progress: u64,
     pub applied: u64,
+    pub policies: u64,
+    pub refused: u64,
+    pub wrong_streams: u64,
+    pub not_here: u64,
     pub waiting: u64,
     pub falling_behind: u64,
 }
@@ -59,8 +63,10 @@ pub(crate) struct Client {
     pub unavailable: bool,
     pub closed: Option<u16>,
     pub bye: Option<BTreeMap<u32, u64>>,
-    /// What is older than the log can be had, so that falling off it is no loss.
+    /// What is older than the log can be had.
     cold: bool,
+    /// It is brought up to date when it falls off the log, which then is no loss. Its own choice, where it made one.
+    catchup: bool,
     falling_behind: bool,
     /// Its filter, and those that it asked for and that have not been applied yet.
     follows: Option<u64>,
@@ -68,11 +74,21 @@ pub(crate) struct Client {
     paused: bool,
     /// Number of the connection, to tell conversations apart; `None`: nothing is printed.
     pub trace: Option<u64>,
+    /// Its cursor of these is of a stream that is no more.
+    pub stale: BTreeSet<u32>,
+    /// A host may not have all partitions.
+    pub group: bool,
     pub counts: Counts,
 }
 
 impl Client {
-    pub(crate) fn new(protocol: Protocol, aware: bool, cold: bool, places: BTreeMap<u32, Place>) -> Self {
+    pub(crate) fn new(
+        protocol: Protocol,
+        aware: bool,
+        cold: bool,
+        catchup: bool,
+        places: BTreeMap<u32, Place>,
+    ) -> Self {
         Self {
             protocol,
             aware,
@@ -90,11 +106,14 @@ impl Client {
             closed: None,
             bye: None,
             cold,
+            catchup,
             falling_behind: false,
             follows: None,
             wishes: Default::default(),
             paused: false,
             trace: None,
+            stale: BTreeSet::new(),
+            group: false,
             counts: Counts::default(),
         }
     }
@@ -165,6 +184,8 @@ impl Client {
         match kind {
             "cursor" => self.pending_cursor = Some((partition(text), number(text, "offset"))),
             "gap" => self.gap(partition(text), number(text, "first"), number(text, "last"), label(text), produced),
+            "cursor_stale" if text["reason"] == "not_here" => self.not_here(partition(text)),
+            "wrong_stream" => self.wrong_stream(partition(text), number(text, "newest"), produced),
             "cursor_stale" if text["reason"] == "future" => {
                 self.future(partition(text), number(text, "requested"), number(text, "newest"), produced);
             }
@@ -220,6 +241,8 @@ impl Client {
                         }
                         "future" => self.future(partition(answer), number("requested"), number("newest"), produced),
                         "unavailable" => self.unavailable = true,
+                        "wrong_stream" => self.wrong_stream(partition(answer), number("newest"), produced),
+                        "not_here" => self.not_here(partition(answer)),
                         other => panic!("answer {other}"),
                     }
                 }
@@ -230,6 +253,7 @@ impl Client {
             "progress" => self.progress(&cursor_of(text), produced),
             "applied" => self.applied(text["what"].as_str().expect("what"), &cursor_of(text), produced),
             "bye" => self.bye = Some(cursor_of(text)),
+            "refused" => self.refused(text["what"].as_str().expect("what")),
             other => panic!("json does not know {other}"),
         }
     }
@@ -276,6 +300,8 @@ impl Client {
                             self.truncated(partition, truncated.requested, truncated.oldest, produced);
                         }
                         Answer::Unavailable(_) => self.unavailable = true,
+                        Answer::WrongStream(wrong) => self.wrong_stream(partition, wrong.newest, produced),
+                        Answer::NotHere(_) => self.not_here(partition),
                         Answer::Future(future) => self.future(partition, future.requested, future.newest, produced),
                         other => panic!("{other:?}"),
                     }
@@ -286,6 +312,7 @@ impl Client {
             Frame::Waiting(_) => self.counts.waiting += 1,
             Frame::FallingBehind(_) => self.falls_behind(),
             Frame::Progress(progress) => self.progress(&entries(&progress.cursor), produced),
+            Frame::Refused(refused) => self.refused(&refused.what),
             Frame::Applied(applied) => self.applied(&applied.what, &entries(&applied.cursor), produced),
             other => panic!("{other:?}"),
         }
@@ -293,6 +320,7 @@ impl Client {
 
     /// Nothing between the records, nor before the first or after the last, may be something that was produced.
     fn batch(&mut self, partition: u32, from: u64, next: u64, offsets: &[u64], produced: &[Partition]) {
+        assert!(!self.stale.contains(&partition), "partition {partition}: its cursor was of another stream");
         assert!(!self.paused, "a paused client gets nothing");
         let (silent, follows) = (self.is_silent(), self.follows);
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
@@ -308,6 +336,7 @@ impl Client {
     }
 
     fn record(&mut self, partition: u32, offset: u64, value: Option<&[u8]>, produced: &[Partition]) {
+        assert!(!self.stale.contains(&partition), "partition {partition}: its cursor was of another stream");
         let log = &produced[partition as usize];
         let (silent, follows) = (self.is_silent(), self.follows);
         if let Some(run) = follows {
@@ -336,7 +365,7 @@ impl Client {
         assert!(first <= last, "a gap has a length");
         self.counts.gaps += 1;
         let (silent, follows) = (self.is_silent(), self.follows);
-        let may_fall = !self.cold || self.falling_behind || self.protocol == Protocol::V1;
+        let may_fall = !self.cold || !self.catchup || self.falling_behind || self.protocol == Protocol::V1;
         let log = &produced[partition as usize];
         let place = self.places.get_mut(&partition).expect("a partition that was announced");
         assert!(first >= place.next, "partition {partition}: a gap from {first}, but {} was next", place.next);
@@ -398,12 +427,14 @@ impl Client {
     }
 
     fn resumed(&mut self, partition: u32, from: u64) {
+        self.assert_of_this_stream(partition);
         let place = self.places.get_mut(&partition).expect("asked for");
         assert_eq!(from, place.next, "partition {partition} resumes where the cursor ended");
     }
 
     fn truncated(&mut self, partition: u32, requested: u64, oldest: u64, produced: &[Partition]) {
         self.counts.truncated += 1;
+        self.assert_of_this_stream(partition);
         assert!(requested + 1 < oldest, "{requested} and {oldest} are contiguous");
         let low = produced[partition as usize].low;
         assert!(!self.cold || oldest <= low, "partition {partition}: {oldest}, but Kafka begins at {low}");
@@ -412,9 +443,28 @@ impl Client {
 
     fn future(&mut self, partition: u32, requested: u64, newest: u64, produced: &[Partition]) {
         self.counts.futures += 1;
+        self.assert_of_this_stream(partition);
         assert!(newest <= requested, "what exists is not the future");
         assert!(newest <= produced[partition as usize].end, "Kafka does not end beyond its end");
         self.places.get_mut(&partition).expect("asked for").next = newest;
+    }
+
+    fn assert_of_this_stream(&self, partition: u32) {
+        assert!(!self.stale.contains(&partition), "partition {partition}: a cursor of another stream was accepted");
+    }
+
+    fn wrong_stream(&mut self, partition: u32, newest: u64, produced: &[Partition]) {
+        self.counts.wrong_streams += 1;
+        assert!(self.stale.remove(&partition), "partition {partition}: the cursor was of this stream");
+        assert!(newest <= produced[partition as usize].end, "it goes on within the new stream");
+        *self.places.get_mut(&partition).expect("asked for") = Place::at(newest);
+    }
+
+    /// Nothing of it comes until it is asked for again.
+    fn not_here(&mut self, partition: u32) {
+        self.counts.not_here += 1;
+        assert!(self.group, "partition {partition}: without a group every host has all");
+        self.unavailable = true;
     }
 
     /// The run that it is shown, if not everything.
@@ -458,8 +508,21 @@ impl Client {
             ("subscribe", Some(Wish::Follow(run))) => self.follows = run,
             ("pause", Some(Wish::Pause)) => self.paused = true,
             ("continue", Some(Wish::Continue)) => self.paused = false,
+            ("slow_policy", Some(Wish::Policy(policy))) => {
+                assert!(policy != "catchup" || self.cold && !self.falling_behind, "what cannot be had is refused");
+                self.catchup = policy == "catchup";
+                self.counts.policies += 1;
+            }
             (what, _) => panic!("{what} was not asked for"),
         }
+    }
+
+    /// Only to be brought up to date can be refused, where that cannot be had.
+    fn refused(&mut self, what: &str) {
+        let wish = self.wishes.pop_front();
+        assert!(matches!(wish, Some(crate::said::Wish::Policy("catchup"))), "{wish:?} was refused");
+        assert!(what == "slow_policy" && (!self.cold || self.falling_behind), "{what} was refused for nothing");
+        self.counts.refused += 1;
     }
 
     fn live(&mut self, resume: u64) {

@@ -15,8 +15,6 @@ pub(crate) const PAYLOAD_MAX: usize = 1 << 20;
 
 pub(crate) struct Host {
     pub cores: Vec<Core>,
-    /// Where each log begins: a warm start.
-    pub starts: Vec<u64>,
     pub ring: Ring,
     pub topology: Topology,
     pub watermarks: Watermarks,
@@ -25,8 +23,9 @@ pub(crate) struct Host {
 }
 
 /// A host as it is after its start: no log is open yet.
-pub(crate) fn host(starts: &[u64], chunk_bytes: u32) -> Host {
-    let identity = Arc::new(StreamIdentity { cluster_id: "sim".to_owned(), topic: "t".to_owned(), topic_id: [7; 16] });
+pub(crate) fn host(starts: &[u64], chunk_bytes: u32, stream: u8) -> Host {
+    let identity =
+        Arc::new(StreamIdentity { cluster_id: "sim".to_owned(), topic: "t".to_owned(), topic_id: [stream; 16] });
     let cores = starts.iter().enumerate().map(|(partition, start)| {
         let (partition, start) = (PartitionId(partition as u32), Offset(*start));
         let builder = ChunkBuilder::new(partition, start, chunk_bytes, identity.clone(), Arc::new(Gauge::default()));
@@ -38,7 +37,6 @@ pub(crate) fn host(starts: &[u64], chunk_bytes: u32) -> Host {
     let topology = Topology { identity, stream, partition_count: starts.len() as u32 };
     Host {
         cores,
-        starts: starts.to_vec(),
         ring: Ring::default(),
         topology,
         watermarks: Watermarks::default(),

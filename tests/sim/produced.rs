@@ -20,6 +20,8 @@ pub(crate) struct Partition {
     pub end: u64,
     /// Retention took everything below.
     pub low: u64,
+    /// Where what the second tier has begins, if there is one; it may be below Kafka's.
+    pub redis: Option<u64>,
 }
 
 /// xorshift64*: a simulation needs repeatable dice and nothing more.

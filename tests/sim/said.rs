@@ -46,6 +46,8 @@ pub(crate) enum Wish {
     Follow(Option<u64>),
     Pause,
     Continue,
+    /// What should become of it when it falls off the log.
+    Policy(&'static str),
 }
 
 pub(crate) fn wish(protocol: Protocol, wish: &Wish) -> protocol::Said {
@@ -57,6 +59,7 @@ pub(crate) fn wish(protocol: Protocol, wish: &Wish) -> protocol::Said {
                 Wish::Follow(run) => serde_json::json!({"type": "subscribe", "threads": threads(run)}),
                 Wish::Pause => serde_json::json!({"type": "pause"}),
                 Wish::Continue => serde_json::json!({"type": "continue"}),
+                Wish::Policy(policy) => serde_json::json!({"type": "slow_policy", "policy": policy}),
             };
             protocol::read(protocol, true, text.to_string().as_bytes(), LIMITS)
         }
@@ -66,6 +69,7 @@ pub(crate) fn wish(protocol: Protocol, wish: &Wish) -> protocol::Said {
                 Wish::Follow(run) => Frame::Subscribe(v2::Subscribe { threads: threads(run), ..Default::default() }),
                 Wish::Pause => Frame::Pause(v2::Pause {}),
                 Wish::Continue => Frame::Continue(v2::Continue {}),
+                Wish::Policy(policy) => Frame::SlowPolicy(v2::SlowPolicy { policy: (*policy).to_owned() }),
             };
             protocol::read(protocol, false, &v2::ClientFrame { frame: Some(frame) }.encode_to_vec(), LIMITS)
         }

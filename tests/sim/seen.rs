@@ -16,6 +16,9 @@ pub(crate) struct Seen {
     pub cold_asked: u64,
     pub cold_joined: u64,
     pub unparked: u64,
+    pub recreated: u64,
+    pub rebalanced: u64,
+    pub kafka_silent: u64,
 }
 
 impl Seen {
@@ -28,6 +31,10 @@ impl Seen {
         self.counts.retention_gaps += counts.retention_gaps;
         self.counts.progress += counts.progress;
         self.counts.applied += counts.applied;
+        self.counts.policies += counts.policies;
+        self.counts.refused += counts.refused;
+        self.counts.wrong_streams += counts.wrong_streams;
+        self.counts.not_here += counts.not_here;
         self.counts.waiting += counts.waiting;
         self.counts.falling_behind += counts.falling_behind;
     }
@@ -44,6 +51,9 @@ impl Seen {
         self.cold_asked += other.cold_asked;
         self.cold_joined += other.cold_joined;
         self.unparked += other.unparked;
+        self.recreated += other.recreated;
+        self.rebalanced += other.rebalanced;
+        self.kafka_silent += other.kafka_silent;
     }
 
     pub(crate) fn assert_rich(&self) {
@@ -60,9 +70,16 @@ impl Seen {
             ("byes", self.byes),
             ("restarts", self.restarts),
             ("turned away", self.turned_away),
+            ("streams made again", self.recreated),
+            ("cursors of another stream", self.counts.wrong_streams),
+            ("partitions that went to another host", self.rebalanced),
+            ("cursors of a partition that is not here", self.counts.not_here),
+            ("silence of Kafka", self.kafka_silent),
             ("gaps by retention", self.counts.retention_gaps),
             ("progress", self.counts.progress),
             ("filters, pauses and continues", self.counts.applied),
+            ("policies chosen", self.counts.policies),
+            ("policies refused", self.counts.refused),
             ("waiting", self.counts.waiting),
             ("falling behind", self.counts.falling_behind),
             ("questions to the tiers", self.cold_asked),

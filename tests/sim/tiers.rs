@@ -37,12 +37,15 @@ pub(crate) fn answer(wish: &Wish, produced: &[Partition], stream: &Arc<StreamIde
     let Wish::Read { partition, want, until } = *wish else { return Found::Unavailable };
     let log = &produced[partition.0 as usize];
     let makings = makings(stream, dice);
-    if want.0 < log.low {
-        let next = Offset(log.low.min(until.0));
+    let in_redis = log.redis.is_some_and(|redis| redis <= want.0);
+    if want.0 < log.low && !in_redis {
+        // What Kafka no longer has is lost only up to where the second tier begins.
+        let next = Offset(log.low.min(until.0).min(log.redis.unwrap_or(u64::MAX)));
         return Found::Chunks(makings.lost(partition, want, next, GapReason::Retention).into_iter().collect());
     }
     // What was read for somebody else may begin earlier.
-    let from = Offset(want.0 - dice.below((want.0 - log.low).min(20) + 1));
+    let low = if in_redis { log.redis.unwrap_or(log.low).min(log.low) } else { log.low };
+    let from = Offset(want.0 - dice.below((want.0 - low).min(20) + 1));
     let mut core = makings.core(partition, from);
     let mut chunks: Vec<Arc<Chunk>> = Vec::new();
     let quantum = 1 + dice.below(30);

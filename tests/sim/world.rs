@@ -3,18 +3,20 @@
 
 #[path = "below.rs"]
 mod below;
+#[path = "faults.rs"]
+mod faults;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dashstream::broadcast::decoder::Decoder;
 use dashstream::broadcast::encoder;
-use dashstream::broadcast::session::{self, Session, SessionSettings, Slow, Step, Watermarks};
+use dashstream::broadcast::session::{self, Session, SessionSettings, Step};
 use dashstream::observe::stats::Protocol;
 use dashstream::partition::Verdict;
 use dashstream::partition::core::Record;
 use dashstream::replay::ask::Wish as Ask;
 use dashstream::wire::inflate::Inflater;
-use dashstream::words::{CloseReason, Offset, PartitionId};
+use dashstream::words::{CloseReason, Offset, PartitionId, SlowPolicy};
 
 use crate::client::{Client, Place};
 use crate::host::{Host, PAYLOAD_MAX, host};
@@ -50,6 +52,10 @@ pub(crate) struct World {
     last_id: u64,
     trace: bool,
     now_ms: u64,
+    /// Goes up when the topic is made again.
+    stream: u8,
+    /// There is a second tier.
+    redis: bool,
     pub seen: Seen,
 }
 
@@ -58,10 +64,12 @@ impl World {
         let mut dice = Dice::new(seed);
         let partitions = 1 + dice.below(4) as usize;
         let cold = dice.chance(67);
-        let hosts = (0..2).map(|_| host(&vec![0; partitions], 300 + dice.below(4_000) as u32)).collect();
+        let hosts = (0..2).map(|_| host(&vec![0; partitions], 300 + dice.below(4_000) as u32, 1)).collect();
+        let redis = cold && dice.chance(50);
         let settings = SessionSettings {
-            group: false,
-            slow: if dice.chance(80) { Slow::CatchUp } else { Slow::Gap },
+            group: dice.chance(30),
+            slow: if dice.chance(80) { SlowPolicy::Catchup } else { SlowPolicy::Gap },
+            slow_allowed: SlowPolicy::ALL.to_vec(),
             cold,
             search_age_ms: 1_000,
             search_max_bytes: 1 << 20,
@@ -84,17 +92,21 @@ impl World {
             last_id: 0,
             trace,
             now_ms: 1,
+            stream: 1,
+            redis,
             seen: Seen::default(),
         }
     }
 
     pub(crate) fn step(&mut self) {
         self.now_ms += if self.dice.below(1_000) == 0 { 6_000 } else { self.dice.below(3) };
-        match self.dice.below(118) {
+        match self.dice.below(120) {
             100..=108 => self.answer_cold(),
             109 => self.let_cold_go(),
             110..=112 => self.say_something_else(),
             113 => self.retain(),
+            118 => self.lose_partition(),
+            119 if self.dice.chance(20) => self.lose_redis(),
             115..=117 => self.evict(),
             114 => {
                 if let Some(who) = self.anybody() {
@@ -111,7 +123,10 @@ impl World {
             54..=56 => self.leave(),
             57..=60 => self.resume_again(),
             61..=63 => self.evict(),
-            64..=66 => self.publish_watermarks(),
+            64..=66 => {
+                let kafka_answers = self.dice.chance(85);
+                self.publish_watermarks(kafka_answers);
+            }
             67 => {
                 if let Some(connected) = self.connected.last_mut() {
                     connected.session.pong(b"x");
@@ -125,6 +140,7 @@ impl World {
             }
             71..=72 => self.open_one(),
             73 if self.dice.chance(10) => self.restart(),
+            74 if self.dice.chance(6) => self.recreate(),
             _ => self.serve_some(),
         }
         self.turn_away();
@@ -161,7 +177,7 @@ impl World {
         for _ in 0..50 {
             self.turn_away();
             self.now_ms += 1;
-            self.publish_watermarks();
+            self.publish_watermarks(true);
             self.settle_cold();
             if self.connected.iter().all(|connected| connected.client.closed.is_none()) {
                 break;
@@ -170,7 +186,7 @@ impl World {
         for who in 0..self.connected.len() {
             self.connected[who].session.begin();
             self.now_ms += 1;
-            self.publish_watermarks();
+            self.publish_watermarks(true);
             self.serve(who, u64::MAX);
             self.settle_cold();
             if self.connected[who].client.unavailable {
@@ -179,7 +195,7 @@ impl World {
                 let last = self.connected.len() - 1;
                 self.connected.swap(who, last);
                 self.now_ms += 1;
-                self.publish_watermarks();
+                self.publish_watermarks(true);
                 self.serve(who, u64::MAX);
                 self.settle_cold();
             }
@@ -284,7 +300,7 @@ impl World {
         let starts = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1));
         let lows: Vec<_> = self.produced.iter().map(|log| log.low).collect();
         let starts: Vec<_> = starts.zip(lows).map(|(start, low)| start.max(low)).collect();
-        self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32);
+        self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32, self.stream);
         self.seen.restarts += 1;
         while let Some(who) = self.connected.iter().position(|connected| connected.host == which) {
             let gone = self.connected.swap_remove(who);
@@ -297,16 +313,25 @@ impl World {
             let protocol = Protocol::ALL[self.dice.below(3) as usize];
             let host = self.dice.below(2) as usize;
             let aware = protocol == Protocol::V1 && self.dice.chance(50);
-            self.arrive(protocol, host, BTreeMap::new(), aware);
+            self.arrive(protocol, host, BTreeMap::new(), aware, BTreeSet::new());
         }
     }
 
     /// A new connection with what the client had before.
-    fn arrive(&mut self, protocol: Protocol, host: usize, places: BTreeMap<u32, Place>, aware: bool) {
+    fn arrive(
+        &mut self,
+        protocol: Protocol,
+        host: usize,
+        places: BTreeMap<u32, Place>,
+        aware: bool,
+        stale: BTreeSet<u32>,
+    ) {
         let fresh = places.is_empty();
         let session = self.with_world(host, |world, _| Session::new(protocol, world));
-        let mut client =
-            Client::new(protocol, aware, self.settings.cold && self.settings.slow == Slow::CatchUp, places);
+        let catchup = self.settings.slow == SlowPolicy::Catchup;
+        let mut client = Client::new(protocol, aware, self.settings.cold, catchup, places);
+        client.stale = stale;
+        client.group = self.settings.group;
         if protocol == Protocol::V1 && fresh {
             // A v1 client is not told where it stands before its first cursor; what it must not miss begins here.
             for (partition, _, next) in self.hosts[host].ring.partitions() {
@@ -314,9 +339,12 @@ impl World {
             }
         }
         // A partition that opens later begins for everybody where its log begins.
-        for (partition, start) in self.hosts[host].starts.iter().enumerate() {
+        for (partition, core) in self.hosts[host].cores.iter().enumerate() {
             if self.hosts[host].ring.bounds(PartitionId(partition as u32)).is_none() {
-                client.places.entry(partition as u32).or_insert(Place::at(*start));
+                let place = client.places.entry(partition as u32).or_insert(Place::at(core.next().0));
+                if protocol == Protocol::V1 && place.next == 0 {
+                    *place = Place::at(core.next().0);
+                }
             }
         }
         self.last_id += 1;
@@ -356,11 +384,23 @@ impl World {
             place.last_sent = None;
             place.all &= !future;
         }
+        let mut stale = gone.client.stale;
         if gone.client.protocol != Protocol::V1 {
             // No cursor can say "from 0": where it has nothing it takes what Hello offers.
             places.retain(|_, place| place.next > 0);
+            if !stale.is_empty() {
+                // One message names one stream: what it has of the new one it does without.
+                places.retain(|partition, _| stale.contains(partition));
+            }
+            stale.retain(|partition| places.contains_key(partition));
+        } else if !stale.is_empty() {
+            // The predecessor's client cannot tell; one that can asks for what it had, if it can in one message.
+            let whole = places.iter().all(|(partition, place)| place.next > 0 && stale.contains(partition));
+            if !gone.client.aware || !whole || self.settings.group {
+                return;
+            }
         }
-        self.arrive(gone.client.protocol, host, places, gone.client.aware);
+        self.arrive(gone.client.protocol, host, places, gone.client.aware, stale);
     }
 
     /// The gateway says goodbye: the cursor that it names must be what the client has.
@@ -380,7 +420,7 @@ impl World {
         if let Some(cursor) = &client.bye {
             for (partition, place) in &client.places {
                 // What is not open here, or was asked for in vain, is not for this host to say.
-                let known = self.hosts[host].ring.bounds(PartitionId(*partition)).is_some() && !client.unavailable;
+                let known = self.hosts[host].ring.log(PartitionId(*partition)).is_some() && !client.unavailable;
                 if !known && !cursor.contains_key(partition) {
                     continue;
                 }
@@ -413,22 +453,27 @@ impl World {
         let Connected { client, host, .. } = &mut self.connected[who];
         let host = *host;
         client.resumes_sent += 1;
+        let partial = partial && client.stale.is_empty();
         client.unavailable &= partial;
         client.resumes();
         let mut cursor: BTreeMap<u32, u64> = BTreeMap::new();
         for (partition, place) in &mut client.places {
-            let leave_out = partial && client.protocol != Protocol::V1 && !cursor.is_empty();
+            let other_stream = !client.stale.is_empty() && !client.stale.contains(partition);
+            let leave_out = client.protocol != Protocol::V1 && (other_stream || partial && !cursor.is_empty());
             if place.next > 0 && !leave_out {
                 cursor.insert(*partition, place.next - 1);
                 client.asked.insert(*partition, client.resumes_sent);
             } else if client.protocol == Protocol::V1 {
                 // Not named: a v1 client gets all that there is.
-                let Host { ring, starts, .. } = &self.hosts[host];
+                let Host { ring, cores, .. } = &self.hosts[host];
                 let oldest = ring.bounds(PartitionId(*partition)).map(|(oldest, _)| oldest.0);
                 if self.settings.cold && oldest.is_some() {
                     (place.next, place.all) = (0, true);
                 } else {
-                    place.next = oldest.unwrap_or(starts[*partition as usize]);
+                    // One that went to another host goes on where this connection stands; one that is not open yet
+                    // begins where its log will.
+                    let kept = ring.log(PartitionId(*partition)).map(|_| place.next);
+                    place.next = oldest.or(kept).unwrap_or(cores[*partition as usize].next().0);
                 }
             } else if leave_out {
                 continue;
@@ -436,7 +481,8 @@ impl World {
             place.last_sent = None;
         }
         client.note(|| format!("> resume {cursor:?}, all of it: {}", !partial));
-        let said = said(client, &self.hosts[host].topology.stream, &cursor);
+        let stream = &self.hosts[host].topology.stream;
+        let said = said(client, if client.stale.is_empty() { stream } else { "another" }, &cursor);
         if cursor.is_empty() && client.protocol != Protocol::V1 {
             // No partition is named, so there is nothing to answer.
             client.answered.push(client.resumes_sent);
@@ -445,18 +491,6 @@ impl World {
         self.with_world(host, |world, _| connected.session.hear(said, world));
         self.connected.push(connected);
         self.seen.resumes += 1;
-    }
-
-    /// Kafka's own end.
-    fn publish_watermarks(&mut self) {
-        let bounds = self.produced.iter().enumerate();
-        let bounds: BTreeMap<_, _> = bounds
-            .map(|(partition, log)| (PartitionId(partition as u32), (Offset(log.low), Offset(log.end))))
-            .collect();
-        for host in &mut self.hosts {
-            host.watermarks =
-                Watermarks { asked_at_ms: self.now_ms, bounds: bounds.clone(), second_tier: BTreeMap::new() };
-        }
     }
 
     fn serve_some(&mut self) {

@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, number, partition_key, run, subscribe};
+use super::{
+    Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, number, partition_key, run, slow_policy, subscribe,
+};
 use crate::broadcast::filter::Wanted;
 use crate::log::forms;
 use crate::log::frame::{self, Opcode};
@@ -29,6 +31,7 @@ pub fn read(message: &[u8], limits: Limits) -> Said {
         },
         Some("pause") => Said::Pause,
         Some("continue") => Said::Continue,
+        Some("slow_policy") => slow_policy(message.get("policy").and_then(Value::as_str).unwrap_or_default()),
         Some(_) => Said::Unsupported { what: "type", why: "unsupported" },
         None => Said::Malformed { what: "message", why: "a message is an object with a string `type`" },
     }
@@ -151,6 +154,8 @@ pub fn say(notice: &Notice<'_>, out: &mut Vec<u8>) {
                 "stall_timeout_ms": hello.stall_timeout_ms, "idle_timeout_ms": hello.idle_timeout_ms,
                 "ping_interval_ms": hello.ping_interval_ms,
             },
+            "slow_policy": hello.slow_policy.label(),
+            "slow_policies": hello.slow_policies.iter().map(|policy| policy.label()).collect::<Vec<_>>(),
         }),
         Notice::Answers { resume, answers } => json!({
             "type": "answers", "resume": resume.to_string(),

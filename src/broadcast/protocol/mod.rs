@@ -11,7 +11,7 @@ use crate::broadcast::filter::{Filter, Wanted};
 use crate::log::Form;
 use crate::log::frame::{self, Opcode};
 use crate::observe::stats::{Answer, Protocol};
-use crate::words::{CloseReason, GapReason, Offset, PartitionId};
+use crate::words::{CloseReason, GapReason, Offset, PartitionId, SlowPolicy};
 
 /// Something that a client said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub enum Said {
     Subscribe(Filter),
     Pause,
     Continue,
+    /// What should become of this client when it falls off the log.
+    SlowPolicy(SlowPolicy),
     /// With what is to be sent back; at most 125 bytes.
     Ping(Vec<u8>),
     /// Understood, but not to be had here.
@@ -165,6 +167,9 @@ pub struct Hello {
     pub stall_timeout_ms: u64,
     pub idle_timeout_ms: u64,
     pub ping_interval_ms: u64,
+    /// What becomes of this client when it falls off the log, and what it may choose.
+    pub slow_policy: SlowPolicy,
+    pub slow_policies: Vec<SlowPolicy>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -269,6 +274,12 @@ pub fn read(protocol: Protocol, text: bool, message: &[u8], limits: Limits) -> S
 /// What a client wants to see, checked.
 fn subscribe(wanted: Wanted) -> Said {
     Filter::new(wanted).map_or_else(|why| Said::Malformed { what: "subscribe", why }, Said::Subscribe)
+}
+
+/// What a client wants to become of it, checked.
+fn slow_policy(word: &str) -> Said {
+    const WHY: &str = "`policy` is catchup, gap or close";
+    SlowPolicy::parse(word).map_or(Said::Malformed { what: "slow_policy", why: WHY }, Said::SlowPolicy)
 }
 
 /// A run, checked.

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, run, subscribe};
+use super::{Answered, Limits, Many, Notice, Resume, RunStart, Said, Start, run, slow_policy, subscribe};
 use crate::broadcast::filter::Wanted;
 use crate::log::frame::{self, Opcode};
 use crate::wire::gateway::{self as proto, client_frame, resume, server_frame::Frame};
@@ -26,6 +26,7 @@ pub fn read(message: &[u8], limits: Limits) -> Said {
         }),
         Some(client_frame::Frame::Pause(_)) => Said::Pause,
         Some(client_frame::Frame::Continue(_)) => Said::Continue,
+        Some(client_frame::Frame::SlowPolicy(slow)) => slow_policy(&slow.policy),
         None => Said::Unsupported { what: "frame", why: "unsupported" },
     }
 }
@@ -88,6 +89,8 @@ pub fn say(notice: &Notice<'_>, out: &mut Vec<u8>) {
                 ping_interval_ms: hello.ping_interval_ms,
             }),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            slow_policy: hello.slow_policy.label().to_owned(),
+            slow_policies: hello.slow_policies.iter().map(|policy| policy.label().to_owned()).collect(),
         }),
         Notice::Answers { resume, answers } => Frame::Answers(proto::Answers {
             resume: *resume,

@@ -217,7 +217,7 @@ impl Session {
             return ColdStep::Again;
         }
         let form = self.form();
-        let filtered = self.filter.is_some();
+        let filtered = self.filter.is_some() || self.threads.is_some();
         let Some(cold) = &mut self.cold else { return ColdStep::Again };
         let is_next = |front: &Arc<Chunk>| {
             cold.wants.get(&front.partition).is_some_and(|want| front.from <= *want && *want < front.next)
@@ -287,7 +287,8 @@ impl Session {
         let cold = self.cold.as_ref()?;
         let (chunk, sent) = cold.sending.as_ref()?;
         let want = *cold.wants.get(&chunk.partition)?;
-        (*sent == 0 && (want != chunk.from || self.filter.is_some())).then(|| (chunk.clone(), want))
+        (*sent == 0 && (want != chunk.from || self.filter.is_some() || self.threads.is_some()))
+            .then(|| (chunk.clone(), want))
     }
 
     /// What of the cold chunk under way must be finished before anything else may be said.
@@ -349,20 +350,24 @@ impl Session {
         true
     }
 
+    /// Nothing of `partition` is wanted any more.
+    pub(super) fn leave_cold(&mut self, partition: PartitionId) {
+        let Some(cold) = &mut self.cold else { return };
+        cold.wants.remove(&partition);
+        cold.ready.retain(|chunk| chunk.partition != partition);
+        if cold.wants.is_empty() {
+            self.cold = None;
+        }
+    }
+
     /// Back to the log: everybody else's floor says what they have.
     fn join_at(&mut self, joining: &[(PartitionId, Offset)], world: &World<'_>) {
         let mut wants = self.places(world);
         // What stays cold is skipped in the log.
         wants.extend(self.cold_wants().map(|(partition, _)| (partition, HELD)));
         wants.extend(joining.iter().copied());
-        if let Some(cold) = &mut self.cold {
-            for (partition, _) in joining {
-                cold.wants.remove(partition);
-                cold.ready.retain(|chunk| chunk.partition != *partition);
-            }
-            if cold.wants.is_empty() {
-                self.cold = None;
-            }
+        for (partition, _) in joining {
+            self.leave_cold(*partition);
         }
         self.place_kept(&wants, world);
     }
@@ -384,6 +389,11 @@ impl Session {
         if now > before {
             self.fall_behind(world);
         }
+    }
+
+    /// A client that asks for a place in the stream again begins anew.
+    pub(super) fn forget_falls(&mut self) {
+        (self.falls, self.falling_behind) = (Falls::default(), false);
     }
 
     /// Told gaps instead of being brought up to date, from here on.
@@ -434,12 +444,12 @@ fn next_wish(cold: &mut Cold, ring: &Ring) -> Option<Wish> {
 }
 
 fn wish(partition: PartitionId, want: Offset, ring: &Ring) -> Option<Wish> {
-    let (_, until) = ring.bounds(partition)?;
+    let (_, until) = ring.log(partition)?;
     (want < until).then_some(Wish::Read { partition, want, until })
 }
 
 /// Offsets between what is cold and the log's end.
 fn missing(cold: &Cold, ring: &Ring) -> u64 {
     let wants = cold.wants.iter();
-    wants.filter_map(|(partition, want)| Some(ring.bounds(*partition)?.1.0.saturating_sub(want.0))).sum()
+    wants.filter_map(|(partition, want)| Some(ring.log(*partition)?.1.0.saturating_sub(want.0))).sum()
 }

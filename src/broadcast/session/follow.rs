@@ -85,7 +85,7 @@ impl Session {
     pub(super) fn go_from(&mut self, mut wants: BTreeMap<PartitionId, Offset>, world: &World<'_>) {
         let mut below = Vec::new();
         for (partition, want) in &mut wants {
-            let Some((oldest, _)) = world.ring.bounds(*partition) else { continue };
+            let Some((oldest, _)) = world.ring.log(*partition) else { continue };
             if *want >= oldest {
                 continue;
             }
@@ -106,7 +106,7 @@ impl Session {
     pub(super) fn away(&self, ring: &Ring, partition: PartitionId) -> Option<Offset> {
         match &self.follow {
             Follow::Paused(wants) => {
-                wants.get(&partition).copied().or_else(|| ring.bounds(partition).map(|(oldest, _)| oldest))
+                wants.get(&partition).copied().or_else(|| ring.log(partition).map(|(oldest, _)| oldest))
             }
             Follow::Log | Follow::Parked => None,
         }
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    fn say_applied(&mut self, what: &'static str, world: &World<'_>) {
+    pub(super) fn say_applied(&mut self, what: &'static str, world: &World<'_>) {
         self.tell_known(world);
         let cursor = self.cursor(world.ring);
         self.told_at_ms = world.now_ms;
@@ -199,7 +199,9 @@ impl Session {
             }
             return empty;
         };
-        if self.filter.is_some() {
+        if self.owe_threads(&chunk, want, decoder, stats) {
+            self.cold_passed(&chunk, chunk.next);
+        } else if self.filter.is_some() {
             if self.owe_filtered(&chunk, want, decoder, stats) {
                 self.cold_passed(&chunk, chunk.next);
             }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::cold::Falls;
 use super::follow::Follow;
-use super::{Answered, Notice, Resume, Session, ThreadReplay, World};
+use super::{Answered, Notice, Resume, Session, World};
 use crate::broadcast::filter::Filter;
 use crate::broadcast::protocol::{RunStart, Start, TruncatedReason};
-use crate::broadcast::runs::Seen;
+use crate::broadcast::runs::{RunIndex, Seen};
 use crate::log::Place;
 use crate::log::forms::last_before;
 use crate::observe::stats::{Protocol, ResumeMode};
@@ -59,6 +58,24 @@ struct TimeQuestion {
 }
 
 impl Judging {
+    /// A search for runs in every partition, of which `seen` is known, in what is at most `age_ms` old.
+    pub(super) fn search(
+        number: u64,
+        age_ms: u64,
+        seen: impl Fn(PartitionId) -> Option<Seen>,
+        world: &World<'_>,
+    ) -> Self {
+        let timestamp_ms = world.wall_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)).max(0);
+        Self {
+            since_ms: world.now_ms,
+            number,
+            wrong_stream: false,
+            answers: Vec::new(),
+            open: world.ring.partitions().map(|(partition, ..)| (partition, Ask::Run(seen(partition)))).collect(),
+            time: Some(TimeQuestion { timestamp_ms, ticket: None, offsets: None, search: true }),
+        }
+    }
+
     /// What is to be asked of the cold readers now.
     pub(super) fn wish(&self) -> Option<Wish> {
         let time = self.time.as_ref().filter(|time| time.ticket.is_none() && time.offsets.is_none())?;
@@ -97,8 +114,7 @@ impl Session {
         }
         self.end_judging(world);
         self.resumes += 1;
-        self.falls = Falls::default();
-        self.falling_behind = false;
+        self.forget_falls();
         world.stats.resumes[ResumeMode::Partition as usize].add(1);
         let wrong_stream = resume.stream.as_ref().is_some_and(|stream| *stream != world.topology.stream);
         let mut judging = Judging {
@@ -109,7 +125,7 @@ impl Session {
             open: Vec::new(),
             time: None,
         };
-        let mut wants: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+        let mut wants = self.kept_elsewhere(world);
         let mode = match resume.start {
             Start::Latest => {
                 for (partition, _, next) in world.ring.partitions() {
@@ -182,10 +198,6 @@ impl Session {
         wants: &mut BTreeMap<PartitionId, Offset>,
         world: &World<'_>,
     ) {
-        if self.protocol != Protocol::V1 {
-            let places = self.places(world).into_iter();
-            wants.extend(places.filter(|(partition, _)| world.ring.bounds(*partition).is_none()));
-        }
         for (partition, oldest, _) in world.ring.partitions() {
             if self.protocol != Protocol::V1 {
                 wants.insert(partition, self.stands_at(world.ring, partition).unwrap_or(oldest));
@@ -220,35 +232,15 @@ impl Session {
     ) {
         self.filter = Some(Box::new(Filter::of_run(&run.thread, run.tenant.as_deref(), run.after_sequence)));
         self.filter_version += 1;
-        for (partition, oldest, _) in world.ring.partitions() {
-            if world.settings.cold {
-                judging.open.push((partition, Ask::Run(world.runs.seen(&run.thread, partition))));
-            } else {
-                wants.insert(partition, oldest);
-                judging.answers.push((partition, Answered::Resumed { from: oldest }));
-            }
-        }
         if world.settings.cold {
             let age_ms = run.search_age_ms.unwrap_or(world.settings.search_age_ms);
-            let timestamp_ms = world.wall_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX)).max(0);
-            judging.time = Some(TimeQuestion { timestamp_ms, ticket: None, offsets: None, search: true });
+            let search = Judging::search(judging.number, age_ms, |p| world.runs.seen(&run.thread, p), world);
+            (judging.open, judging.time) = (search.open, search.time);
+            return;
         }
-    }
-
-    pub(super) fn resume_threads(&mut self, sequences: Vec<(String, u64)>, stream: Option<String>, world: &World<'_>) {
-        self.stream_aware |= stream.is_some();
-        self.settle_unit(world.ring);
-        self.end_replay(true, world);
-        self.end_judging(world);
-        self.resumes += 1;
-        world.stats.resumes[ResumeMode::Thread as usize].add(1);
-        self.active = Some(self.replay(self.resumes, "thread", ResumeMode::Thread, world));
-        if !sequences.is_empty() {
-            let wants = world.ring.partitions().map(|(partition, oldest, _)| (partition, oldest)).collect();
-            self.cold = None;
-            self.missed.clear();
-            self.place_kept(&wants, world);
-            self.threads = Some(Box::new(ThreadReplay::new(sequences)));
+        for (partition, oldest, _) in world.ring.partitions() {
+            wants.insert(partition, oldest);
+            judging.answers.push((partition, Answered::Resumed { from: oldest }));
         }
     }
 
@@ -257,11 +249,13 @@ impl Session {
         self.end_replay(true, world);
         self.end_judging(world);
         let latest: Vec<_> = world.ring.partitions().map(|(partition, _, next)| (partition, next)).collect();
+        let mut wants = self.kept_elsewhere(world);
+        wants.extend(latest.iter().copied());
         self.follow = Follow::Log;
         self.cold = None;
         self.missed.clear();
         self.threads = None;
-        self.place_kept(&latest.iter().copied().collect(), world);
+        self.place_kept(&wants, world);
         let offsets: Vec<_> =
             latest.iter().filter(|(_, next)| next.0 > 0).map(|(p, next)| (*p, last_before(*next))).collect();
         self.say(&Notice::CursorReset { latest: &offsets });
@@ -391,9 +385,28 @@ impl Session {
             Follow::Paused(wants) => wants.clone(),
             Follow::Log | Follow::Parked => self.floors.clone(),
         };
-        for (partition, ..) in world.ring.partitions() {
+        for (partition, ..) in world.ring.logs() {
             if let Some(next) = self.stands_at_unmissed(world.ring, partition) {
                 places.insert(partition, next);
+            }
+        }
+        places
+    }
+
+    /// Its places in partitions that are not ours, or not yet: a resume that cannot have them leaves them as they are.
+    pub(super) fn kept_elsewhere(&self, world: &World<'_>) -> BTreeMap<PartitionId, Offset> {
+        let mut places = self.places(world);
+        places.retain(|partition, _| match world.ring.bounds(*partition) {
+            Some(_) => false,
+            // The predecessor's client gets all of a partition that it did not name, once that is there.
+            None => self.protocol != Protocol::V1 || world.ring.log(*partition).is_some(),
+        });
+        for (partition, place) in &mut places {
+            // What was missed there and not told yet is still to come, or to be told.
+            *place = self.missed.get(partition).map_or(*place, |(first, _)| (*place).min(*first));
+            if self.protocol == Protocol::V1 && *place == HELD {
+                // It asked in vain, and does not name it any more.
+                *place = Offset(0);
             }
         }
         places
@@ -422,6 +435,21 @@ impl Session {
     }
 }
 
+/// What is known of several runs together; `None` where something must be looked for.
+pub(super) fn seen_of_all<'a>(
+    runs: &RunIndex,
+    threads: impl Iterator<Item = &'a str>,
+    partition: PartitionId,
+) -> Option<Seen> {
+    let mut all = Seen { first: None, since: Offset(0) };
+    for thread in threads {
+        let seen = runs.seen(thread, partition)?;
+        all.since = all.since.max(seen.since);
+        all.first = [all.first, seen.first].into_iter().flatten().min();
+    }
+    Some(all)
+}
+
 /// The first offset that can be had: from the log, or from a tier below it.
 fn available(partition: PartitionId, oldest: Offset, world: &World<'_>) -> Offset {
     world.watermarks.oldest(partition).map_or(oldest, |below| below.min(oldest))
@@ -439,7 +467,14 @@ fn after(
     if (oldest..=next).contains(&want) {
         return (Answered::Resumed { from: want }, want);
     }
-    let Some(high) = high else { return (UNAVAILABLE, HELD) };
+    let Some(high) = high else {
+        // Kafka does not answer: what the second tier says it has can be had all the same.
+        let second = world.watermarks.second_tier.get(&partition).filter(|_| world.settings.cold);
+        return match second {
+            Some(second) if (*second..oldest).contains(&want) => (Answered::Resumed { from: want }, want),
+            _ => (UNAVAILABLE, HELD),
+        };
+    };
     if want < oldest {
         let available = if world.settings.cold { available(partition, oldest, world) } else { oldest };
         if want >= available {

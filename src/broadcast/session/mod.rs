@@ -18,11 +18,10 @@ mod threads;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use threads::ThreadReplay;
-
 use cold::{Cold, ColdStep, Falls};
 use follow::Follow;
 use replay::Active;
+use threads::ThreadReplay;
 
 use super::decoder::Decoder;
 use super::filter::Filter;
@@ -31,7 +30,7 @@ use super::runs::RunIndex;
 use crate::log::{Chunk, Form, Ring, frame};
 use crate::observe::stats::{Protocol, ResumeMode, ShardStats};
 use crate::replay::ask::Wish;
-use crate::words::{CloseReason, Offset, PartitionId, StreamIdentity};
+use crate::words::{CloseReason, Offset, PartitionId, SlowPolicy, StreamIdentity};
 
 /// Kafka's own bounds of the partitions, as last published.
 #[derive(Clone, Default, Debug)]
@@ -52,16 +51,6 @@ impl Watermarks {
     }
 }
 
-/// What becomes of a client that falls off the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Slow {
-    /// It is brought up to date from the tiers below the log.
-    CatchUp,
-    /// It is told exactly what it missed, and goes on with what is there.
-    Gap,
-    Close,
-}
-
 /// What a shard knows besides its ring.
 #[derive(Clone, Debug)]
 pub struct Topology {
@@ -75,7 +64,9 @@ pub struct Topology {
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     pub group: bool,
-    pub slow: Slow,
+    /// For a client that says nothing about it, and what one may choose.
+    pub slow: SlowPolicy,
+    pub slow_allowed: Vec<SlowPolicy>,
     /// What is older than the log can be read. Without it, the log is all there is.
     pub cold: bool,
     /// How old what is looked through for a run may be, and how many bytes of it.
@@ -155,6 +146,7 @@ pub struct Session {
     /// Partitions that are read from below the log.
     cold: Option<Box<Cold>>,
     falls: Falls,
+    slow: SlowPolicy,
     /// Told gaps instead of being brought up to date.
     falling_behind: bool,
     filter: Option<Box<Filter>>,
@@ -193,6 +185,7 @@ impl Session {
             threads: None,
             cold: None,
             falls: Falls::default(),
+            slow: world.settings.slow,
             falling_behind: false,
             filter: None,
             filter_version: 0,
@@ -274,6 +267,7 @@ impl Session {
             Said::Subscribe(filter) => self.subscribe(filter, world),
             Said::Pause => self.pause(world),
             Said::Continue => self.go_on(world),
+            Said::SlowPolicy(policy) => self.choose_policy(policy, world),
             Said::Ping(nonce) => self.say(&Notice::Pong(&nonce)),
             Said::Unsupported { what, why } | Said::Malformed { what, why } => {
                 world.stats.refused_frames.add(1);
@@ -483,27 +477,20 @@ impl Session {
 
     /// Floors and thread filters, at the chunk that is next. True: something changed, look again.
     fn transition(&mut self, chunk: &Chunk, decoder: &mut Decoder, stats: &ShardStats) -> bool {
-        if let Some(threads) = &self.threads
-            && self.active.as_ref().is_some_and(|active| self.position < active.until)
-        {
-            let form = self.form();
-            let (bytes, count) = threads.select(chunk, form, decoder);
-            self.owed = bytes;
-            stats.delivered_records.add(count);
-            if let Some(active) = &mut self.active {
-                active.replayed += count;
-            }
+        let floor = self.floors.get(&chunk.partition).copied();
+        if floor.is_some_and(|floor| floor >= chunk.next) {
             self.position += 1;
             return true;
         }
-        let Some(floor) = self.floors.get(&chunk.partition).copied() else { return false };
+        if self.owe_threads(chunk, floor.unwrap_or(chunk.from).max(chunk.from), decoder, stats) {
+            self.floors.remove(&chunk.partition);
+            self.position += 1;
+            return true;
+        }
+        let Some(floor) = floor else { return false };
         if floor <= chunk.from {
             self.floors.remove(&chunk.partition);
             return false;
-        }
-        if floor >= chunk.next {
-            self.position += 1;
-            return true;
         }
         if self.filter.is_some() {
             if !self.pass_filtered(chunk, floor, decoder, stats) {
@@ -564,6 +551,8 @@ fn hello(world: &World<'_>) -> Hello {
         stall_timeout_ms: world.settings.stall_timeout_ms,
         idle_timeout_ms: world.settings.idle_timeout_ms,
         ping_interval_ms: world.settings.ping_interval_ms,
+        slow_policy: world.settings.effective(world.settings.slow),
+        slow_policies: world.settings.choices(),
     }
 }
 

@@ -2,12 +2,12 @@
 //! what becomes of that when the log moves on.
 
 use super::follow::Follow;
-use super::{Session, Slow, World};
+use super::{Session, World};
 use crate::broadcast::protocol::Notice;
 use crate::log::forms::last_before;
 use crate::log::{Chunk, Evicted, Ring};
 use crate::observe::stats::Stats;
-use crate::words::{GapReason, Offset, PartitionId};
+use crate::words::{GapReason, Offset, PartitionId, SlowPolicy};
 
 impl Session {
     /// Called before the chunk at the position goes away: what of it is half sent must be finished.
@@ -42,7 +42,7 @@ impl Session {
         if lost.is_empty() {
             return true;
         }
-        if world.settings.slow == Slow::CatchUp && world.settings.cold && !self.falling_behind {
+        if self.policy(world.settings) == SlowPolicy::Catchup {
             for (partition, from, _) in lost {
                 self.go_cold(partition, from, world);
             }
@@ -56,12 +56,12 @@ impl Session {
             self.missed.entry(partition).and_modify(|range| range.1 = next).or_insert((from, next));
         }
         world.stats.fell_behind(lost_records);
-        world.settings.slow != Slow::Close
+        self.slow != SlowPolicy::Close
     }
 
     /// The last offset really sent per partition of the ring: what a client may resume from.
     pub fn cursor(&self, ring: &Ring) -> Vec<(PartitionId, Offset)> {
-        ring.partitions()
+        ring.logs()
             .filter_map(|(partition, ..)| {
                 let next = self.stands_at(ring, partition).filter(|next| *next != super::judge::HELD)?;
                 // Nothing below 0 was ever sent: such a partition has no entry.

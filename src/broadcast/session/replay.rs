@@ -23,6 +23,8 @@ pub(super) struct Active {
     pub(super) searched: Vec<(PartitionId, Offset, Offset)>,
     /// Bytes that the search may still look at.
     pub(super) search_left: Option<u64>,
+    /// The search ended before it had looked at everything.
+    pub(super) cut: bool,
 }
 
 impl Session {
@@ -62,7 +64,7 @@ impl Session {
         let cold: BTreeMap<_, _> = self.cold_wants().collect();
         let mut places = self.places(world);
         if let Some(active) = &mut self.active {
-            active.search_left = None;
+            (active.search_left, active.cut) = (None, true);
             for (partition, from, to) in &mut active.searched {
                 if let Some(want) = cold.get(partition) {
                     *to = (*want).max(*from);
@@ -70,7 +72,7 @@ impl Session {
             }
         }
         for partition in cold.keys() {
-            if let Some((_, next)) = world.ring.bounds(*partition) {
+            if let Some((_, next)) = world.ring.log(*partition) {
                 places.insert(*partition, next);
             }
         }
@@ -110,7 +112,8 @@ impl Session {
             replayed: active.replayed,
             mode: active.mode,
             last: active.last.into_iter().collect(),
-            capped,
+            // The others were told what was looked at.
+            capped: capped || (active.cut && self.protocol == Protocol::V1),
         }));
     }
 
@@ -125,6 +128,7 @@ impl Session {
             started_ms: world.now_ms,
             searched: Vec::new(),
             search_left: None,
+            cut: false,
         }
     }
 

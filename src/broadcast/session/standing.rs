@@ -1,9 +1,26 @@
 //! A session as an operator sees it: what it is at, how far behind, and what happens when it falls off the log.
 
 use super::follow::Follow;
-use super::{Session, SessionSettings, Slow};
+use super::{Notice, Session, SessionSettings, World};
 use crate::log::Ring;
-use crate::observe::clients::{ClientState, Policy};
+use crate::observe::clients::ClientState;
+use crate::words::SlowPolicy;
+
+impl SessionSettings {
+    /// Nobody is brought up to date where nothing below the log can be read.
+    pub(super) fn effective(&self, policy: SlowPolicy) -> SlowPolicy {
+        match policy {
+            SlowPolicy::Catchup if !self.cold => SlowPolicy::Gap,
+            policy => policy,
+        }
+    }
+
+    /// What a client may choose, in the order in which the words are listed.
+    pub(super) fn choices(&self) -> Vec<SlowPolicy> {
+        let allowed = |policy: &SlowPolicy| self.slow_allowed.contains(policy) && self.effective(*policy) == *policy;
+        SlowPolicy::ALL.into_iter().filter(allowed).collect()
+    }
+}
 
 impl Session {
     pub fn client_state(&self) -> ClientState {
@@ -22,12 +39,32 @@ impl Session {
         }
     }
 
-    pub fn policy(&self, settings: &SessionSettings) -> Policy {
-        match settings.slow {
-            Slow::CatchUp if settings.cold && !self.falling_behind => Policy::Catchup,
-            Slow::CatchUp | Slow::Gap => Policy::Gap,
-            Slow::Close => Policy::Close,
+    /// What becomes of it when it falls off the log.
+    pub fn policy(&self, settings: &SessionSettings) -> SlowPolicy {
+        match settings.effective(self.slow) {
+            SlowPolicy::Catchup if self.falling_behind => SlowPolicy::Gap,
+            policy => policy,
         }
+    }
+
+    pub(super) fn choose_policy(&mut self, policy: SlowPolicy, world: &World<'_>) {
+        let why = if !world.settings.choices().contains(&policy) {
+            Some("not among the slow_policies of Hello")
+        } else if policy == SlowPolicy::Catchup && self.falling_behind {
+            Some("this connection fell behind and is told gaps until it resumes")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            world.stats.refused_frames.add(1);
+            return self.say(&Notice::Refused { what: "slow_policy", why });
+        }
+        self.slow = policy;
+        self.settle_unit(world.ring);
+        // What was missed under the policy before is told before the new one applies.
+        self.tell_known(world);
+        self.tell_missed(world);
+        self.say_applied("slow_policy", world);
     }
 
     /// Its position alone says how far behind it is: it is not in transition.

@@ -43,7 +43,7 @@ pub mod server_frame {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
-    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5, 6")]
     pub frame: ::core::option::Option<client_frame::Frame>,
 }
 /// Nested message and enum types in `ClientFrame`.
@@ -60,6 +60,8 @@ pub mod client_frame {
         Pause(super::Pause),
         #[prost(message, tag = "5")]
         Continue(super::Continue),
+        #[prost(message, tag = "6")]
+        SlowPolicy(super::SlowPolicy),
     }
 }
 /// The first frame of every connection.
@@ -82,6 +84,12 @@ pub struct Hello {
     pub limits: ::core::option::Option<Limits>,
     #[prost(string, tag = "7")]
     pub server_version: ::prost::alloc::string::String,
+    /// What becomes of this connection when it falls off the log, and what it may choose instead with SlowPolicy:
+    /// "catchup", "gap", "close".
+    #[prost(string, tag = "8")]
+    pub slow_policy: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "9")]
+    pub slow_policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionState {
@@ -259,11 +267,11 @@ pub struct Waiting {
 /// The client takes less than arrives: from here on it is told gaps instead of being brought up to date.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FallingBehind {}
-/// The answer to Subscribe, Pause and Continue. The change applies after this cursor; what was withheld before comes
+/// The answer to Subscribe, Pause, Continue and SlowPolicy. The change applies after this cursor; what was withheld before comes
 /// only by a resume.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Applied {
-    /// "subscribe", "pause" or "continue".
+    /// "subscribe", "pause", "continue" or "slow_policy".
     #[prost(string, tag = "1")]
     pub what: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
@@ -388,3 +396,10 @@ pub struct Subscribe {
 pub struct Pause {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Continue {}
+/// What should become of this connection when it falls off the log, one of Hello's `slow_policies`; anything else is
+/// refused and changes nothing. A replay that is under way goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlowPolicy {
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+}
