@@ -87,6 +87,11 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         &["lag.stall_timeout", "lag.check_interval"],
         "a stall cannot be noticed faster than lag is measured".to_owned(),
     );
+    unless(
+        !config.topics.check_at_start || !config.topics.declared.is_empty(),
+        &["topics.check_at_start"],
+        "no topic is declared: add a section such as [topics.NAME] with preset = \"recommended\"".to_owned(),
+    );
     let service = SocketAddr::new(config.server.host, config.server.port);
     unless(
         !clash(service, config.admin.listen),
@@ -111,6 +116,16 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         ),
     );
     security(config, &mut unless);
+    let streamed = config.topics.declared.iter().find(|declared| declared.name == kafka.topic);
+    if let Some(declared) = streamed.filter(|declared| declared.partitions > kafka.partitions_max) {
+        found.push(ConfigError::Topic {
+            topic: declared.name.clone(),
+            message: format!(
+                "partitions = {} is more than kafka.partitions_max = {}: it could not be served",
+                declared.partitions, kafka.partitions_max
+            ),
+        });
+    }
     found
 }
 

@@ -57,7 +57,7 @@ impl Key {
 }
 
 /// The sections in the order in which a newcomer should read them.
-pub const SECTIONS: [(&str, &str); 13] = [
+pub const SECTIONS: [(&str, &str); 14] = [
     ("kafka", "Where events come from"),
     ("schema", "What counts as one of our messages"),
     ("server", "Where clients connect, and how many"),
@@ -69,6 +69,7 @@ pub const SECTIONS: [(&str, &str); 13] = [
     ("replay.redis", "Records older than the log: the Redis tier"),
     ("dlq", "Records that cannot be delivered"),
     ("lag", "Watching the way from Kafka"),
+    ("topics", "Topics as they should be"),
     ("shutdown", "How the process ends"),
     ("logging", "What is written to standard error"),
 ];
@@ -103,7 +104,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 76] = [
+pub static KEYS: [Key; 78] = [
     key(
         "kafka",
         "brokers",
@@ -607,6 +608,20 @@ pub static KEYS: [Key; 76] = [
         "A partition that should move and does not for this long is assigned again. Too low: repairs during a broker's restart. Too high: clients wait.",
     ),
     key(
+        "topics",
+        "check_at_start",
+        Kind::Switch,
+        Fallback::Is("false"),
+        "serve first looks whether the topics in [topics.NAME] are as declared, and ends with exit code 3 if they are not. With it a start needs the brokers to answer.",
+    ),
+    key(
+        "topics",
+        "timeout",
+        seconds(1, 600),
+        Fallback::Is("30s"),
+        "How long `dashstream topics` and topics.check_at_start wait for one answer of the cluster. Too low: a busy controller counts as away. Too high: a wrong address is noticed late.",
+    ),
+    key(
         "shutdown",
         "deadline",
         seconds(1, 600),
@@ -665,7 +680,7 @@ fn cell(text: &str) -> String {
 }
 
 /// Checks of free text. Each gives the text as it is used, or nothing.
-mod shape {
+pub(super) mod shape {
     pub(super) fn line(text: &str) -> Option<String> {
         (!text.is_empty() && text.len() <= 1_024 && !text.chars().any(char::is_control)).then(|| text.to_owned())
     }
@@ -687,7 +702,7 @@ mod shape {
         line(text).filter(|line| line.len() <= 255)
     }
 
-    pub(super) fn topic(text: &str) -> Option<String> {
+    pub(in crate::config) fn topic(text: &str) -> Option<String> {
         let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         (letters && (1..=249).contains(&text.len()) && text != "." && text != "..").then(|| text.to_owned())
     }

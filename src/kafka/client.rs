@@ -19,6 +19,8 @@ pub enum Purpose {
     /// Asks about topics, identities and offsets. Apart from the stream's client, whose connections are busy with
     /// fetches that a broker may hold.
     Probe,
+    /// Describes and changes topics, for `dashstream topics`.
+    Topics,
     /// The lag thread's own client, so that a stuck one does not hide that it is stuck.
     Lag,
     /// A cold reader: reads by offset, belongs to no group, commits nothing.
@@ -34,6 +36,7 @@ impl Purpose {
         match self {
             Self::Stream { .. } => "stream",
             Self::Probe => "probe",
+            Self::Topics => "topics",
             Self::Lag => "lag",
             Self::Cold => "cold",
             Self::DeadLetters => "dlq",
@@ -61,7 +64,7 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
     security(&mut config, &kafka.security);
     match purpose {
         Purpose::Stream { partitions } => stream(&mut config, kafka, partitions),
-        Purpose::Probe | Purpose::Lag => {
+        Purpose::Probe | Purpose::Topics | Purpose::Lag => {
             config.set("allow.auto.create.topics", "false").set("isolation.level", "read_committed");
         }
         Purpose::Cold => cold(&mut config, kafka),
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn librdkafka_accepts_every_other_purpose() {
         let kafka = settings("127.0.0.1:1");
-        for purpose in [Purpose::Probe, Purpose::Lag] {
+        for purpose in [Purpose::Probe, Purpose::Topics, Purpose::Lag] {
             BaseConsumer::<rdkafka::consumer::DefaultConsumerContext>::from_config(&client_config(&kafka, purpose))
                 .unwrap_or_else(|error| panic!("{purpose:?}: {error}"));
         }

@@ -17,6 +17,7 @@ use super::context::GroupEvent;
 use super::control::{Phase, PollControl};
 use super::host::{PartitionHost, PollCommand};
 use super::identity::{IdentityError, Topic};
+use super::refusal::Explainer;
 use super::session::{Answer, Around, Change, Keep, Origin, Session};
 use super::watch::{AskContext, BrokerWatch};
 use crate::config::{Assignment, KafkaConfig};
@@ -125,6 +126,7 @@ pub struct Poll {
     setup: PollSetup,
     host: Box<dyn PartitionHost>,
     probe: BaseConsumer<AskContext>,
+    explainer: Explainer,
     epoch: u64,
     turn: usize,
 }
@@ -142,7 +144,8 @@ impl Poll {
     pub fn new(setup: PollSetup, host: Box<dyn PartitionHost>) -> Result<Self, PollError> {
         let context = AskContext(BrokerWatch::new("probe", setup.stats.clone()));
         let probe = BaseConsumer::from_config_and_context(&client_config(&setup.kafka, Purpose::Probe), context)?;
-        Ok(Self { setup, host, probe, epoch: 0, turn: 0 })
+        let explainer = Explainer::new(setup.kafka.security.clone());
+        Ok(Self { setup, host, probe, explainer, epoch: 0, turn: 0 })
     }
 
     /// The body of the thread. Ends in order through [`PollControl`], or at once, without a commit, by `stop`.
@@ -185,6 +188,12 @@ impl Poll {
         }
     }
 
+    /// What is in the way, naming the setting where it is one.
+    fn why(&mut self, error: &IdentityError) -> String {
+        let refusal = if error.is_silence() { self.explainer.why(&self.probe.context().0) } else { None };
+        refusal.map_or_else(|| error.to_string(), |refusal| refusal.to_string())
+    }
+
     /// `None` when the process stops; else the topic, and whether it was seen not to exist.
     fn wait_for_topic(&mut self, stop: &AtomicBool, beat: &dyn Fn()) -> Option<(Topic, bool)> {
         let mut missing = false;
@@ -203,7 +212,7 @@ impl Poll {
                 },
                 Err(error) => {
                     missing |= matches!(error, IdentityError::NoTopic(_));
-                    error.to_string()
+                    self.why(&error)
                 }
             };
             self.setup.say_waiting(Some(why));

@@ -11,6 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::oauth;
+use super::refusal::{self, Refusal};
 use crate::observe::stats::{KafkaTrouble, Stats, monotonic_ms};
 
 /// One line per kind and this long; what came in between is counted in the next line.
@@ -56,11 +57,34 @@ pub struct BrokerWatch {
     client: &'static str,
     stats: Arc<Stats>,
     told: Mutex<Told>,
+    heard: Mutex<Option<Refusal>>,
 }
 
 impl BrokerWatch {
     pub fn new(client: &'static str, stats: Arc<Stats>) -> Self {
-        Self { client, stats, told: Mutex::new(Told::default()) }
+        Self { client, stats, told: Mutex::new(Told::default()), heard: Mutex::default() }
+    }
+
+    /// Why the brokers do not talk to us, if that was said since they last did.
+    pub fn heard(&self) -> Option<Refusal> {
+        self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// A broker answered: what was heard before is over.
+    pub fn heard_well(&self) {
+        *self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+
+    /// What only a human can mend stays: that nobody answers follows from it.
+    fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let Some(refusal) = refusal::explain(code, reason) else { return };
+        let mut heard = self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = heard.as_ref().is_some_and(|heard| heard.kind.needs_a_human());
+        // "All brokers are down" is said after every broker was named with its own reason.
+        let vague = code == RDKafkaErrorCode::AllBrokersDown && heard.is_some();
+        if refusal.kind.needs_a_human() || !(known || vague) {
+            *heard = Some(refusal);
+        }
     }
 
     /// Counts an error code of the client as a whole, or of a call.
@@ -74,6 +98,7 @@ impl BrokerWatch {
     pub fn error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let Some(trouble) = self.count(code) else { return };
+        self.hear(code, reason);
         let Some(unsaid) = self.speak(trouble.label()) else { return };
         let client = self.client;
         if needs_a_human(trouble) {
