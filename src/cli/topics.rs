@@ -6,6 +6,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::{CliError, settings};
 use crate::config::{Config, Loaded};
+use crate::topics::plan::TopicState;
 use crate::topics::{Cluster, TopicsError, apply, plan, report};
 
 const EXIT_CODES: &str = "Exit codes: 0 as declared or done, 1 the cluster did not answer or refused, 2 wrong arguments \
@@ -92,8 +93,9 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let declared = &config.topics.declared;
     let plan = plan(declared, &cluster.observe(&plan::names(declared))?);
     print(output, json, || report::plan_json(&plan), || report::plan_text(&plan))?;
-    match plan.differing() {
-        differing @ 1.. if name == "check" => Err(TopicsError::Drift(differing).into()),
+    match (plan.unseen(), plan.differing()) {
+        (unseen @ 1.., _) => Err(TopicsError::Unseen(unseen).into()),
+        (0, differing @ 1..) if name == "check" => Err(TopicsError::Drift(differing).into()),
         _ => Ok(()),
     }
 }
@@ -107,7 +109,11 @@ fn describe(config: &Config, matches: &ArgMatches, json: bool, output: &mut dyn 
     topics.sort_unstable();
     topics.dedup();
     let state = Cluster::new(config)?.observe(&topics)?;
-    print(output, json, || report::state_json(&state), || report::state_text(&state))
+    print(output, json, || report::state_json(&state), || report::state_text(&state))?;
+    match state.topics.values().filter(|topic| matches!(topic, TopicState::Unseen(_))).count() {
+        0 => Ok(()),
+        unseen => Err(TopicsError::Unseen(unseen).into()),
+    }
 }
 
 fn print(

@@ -2,6 +2,7 @@
 //! mistake. Looks at files that settings name; everything else here is a comparison.
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -183,8 +184,13 @@ fn security(config: &Config, unless: &mut impl FnMut(bool, &[&'static str], Stri
             &[name, "kafka.security_protocol"],
             format!("files for TLS need ssl or sasl_ssl; the protocol is {}", protocol.label()),
         );
-        if let Err(error) = readable(path) {
-            unless(false, &[name], format!("{}: {error}", path.display()));
+        let what = if name == "kafka.ssl_key_location" { "PRIVATE KEY-----" } else { "-----BEGIN CERTIFICATE-----" };
+        match pem(path, what) {
+            Ok(true) => {}
+            Ok(false) => {
+                unless(false, &[name], format!("{}: there is no {what:?} in it, as in PEM files", path.display()))
+            }
+            Err(error) => unless(false, &[name], format!("{}: {error}", path.display())),
         }
     }
 }
@@ -228,11 +234,14 @@ fn clash(left: SocketAddr, right: SocketAddr) -> bool {
     left.port() != 0 && left.port() == right.port() && overlap
 }
 
-/// Opens the file, since only that shows that this process may read it.
-fn readable(path: &Path) -> std::io::Result<()> {
-    let metadata = File::open(path)?.metadata()?;
-    match metadata.is_file() {
-        true => Ok(()),
-        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")),
+/// Whether the file holds this line. It is read, since only that shows that this process may.
+fn pem(path: &Path, line: &str) -> std::io::Result<bool> {
+    const BYTES_MAX: u64 = 16 << 20;
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file"));
     }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes.windows(line.len()).any(|window| window == line.as_bytes()))
 }

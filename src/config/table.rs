@@ -172,9 +172,13 @@ pub static KEYS: [Key; 78] = [
         "Comes together with kafka.sasl_password; needed by PLAIN and SCRAM.",
     ),
     secret("kafka", "sasl_password", "Comes together with kafka.sasl_username; needed by PLAIN and SCRAM."),
-    secret(
+    secret_of(
         "kafka",
         "sasl_oauthbearer_config",
+        Kind::Text {
+            shape: "principal=NAME, and beside it lifeSeconds=SECONDS and scope=A,B, with spaces between",
+            check: shape::oauthbearer,
+        },
         "For tests and development: librdkafka's sasl.oauthbearer.config, which makes unsecured tokens.",
     ),
     key(
@@ -696,6 +700,18 @@ pub(super) mod shape {
         let named = ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme));
         let insecure = text.contains('#');
         (named && !insecure && text.parse::<redis::ConnectionInfo>().is_ok()).then_some(text)
+    }
+
+    /// As `kafka::oauth` reads it.
+    pub(super) fn oauthbearer(text: &str) -> Option<String> {
+        let text = secret(text.trim())?;
+        let known = |pair: &str| match pair.split_once('=') {
+            Some(("principal" | "scope", value)) => !value.is_empty(),
+            Some(("lifeSeconds", value)) => value.parse::<u32>().is_ok(),
+            _ => false,
+        };
+        let named = text.split_ascii_whitespace().any(|pair| pair.starts_with("principal="));
+        (named && text.split_ascii_whitespace().all(known)).then_some(text)
     }
 
     pub(super) fn group(text: &str) -> Option<String> {

@@ -70,7 +70,9 @@ fn describe(why: &CertificateError, address: &str, authorities: &str) -> Option<
             "kafka.brokers, kafka.ssl_endpoint_algorithm: the certificate of broker {address} is for another name"
         )),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names: Vec<_> = presented.iter().take(5).map(String::as_str).collect();
+            // `DnsName("kafka-1")`
+            let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let names: Vec<_> = presented.iter().take(5).map(bare).collect();
             Some(format!(
                 "kafka.brokers, kafka.ssl_endpoint_algorithm: the certificate of broker {address} is for another name: {}",
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }

@@ -30,6 +30,8 @@ pub enum Kind {
     Tls,
     /// The port speaks another protocol.
     Protocol,
+    /// It hangs up at our first words, as one that speaks another protocol does, or one that is just going away.
+    HangsUp,
     /// Nobody answers there at all.
     Away,
 }
@@ -49,13 +51,16 @@ impl Kind {
             }
             Self::Tls => "kafka.security_protocol, kafka.ssl_ca_location: there is no TLS with the broker",
             Self::Protocol => "kafka.security_protocol: the broker speaks another one at this port",
+            Self::HangsUp => {
+                "kafka.security_protocol, kafka.brokers: the broker hangs up at our first words; it may speak another protocol at this port"
+            }
             Self::Away => "kafka.brokers: no broker answers",
         }
     }
 
     /// Waiting does not help: a human has to do something.
     pub fn needs_a_human(self) -> bool {
-        self != Self::Away
+        !matches!(self, Self::Away | Self::HangsUp)
     }
 }
 
@@ -63,15 +68,17 @@ impl Kind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub kind: Kind,
-    /// Stands in the place of the general advice when more is known.
+    /// Stands in the place of all the rest when more is known.
     pub precisely: Option<String>,
     pub said: String,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advice = self.precisely.as_deref().unwrap_or(self.kind.advice());
-        write!(formatter, "{advice} ({})", self.said)
+        match &self.precisely {
+            Some(precisely) => formatter.write_str(precisely),
+            None => write!(formatter, "{} ({})", self.kind.advice(), self.said),
+        }
     }
 }
 
@@ -91,10 +98,22 @@ pub fn explain(code: RDKafkaErrorCode, said: &str) -> Option<Refusal> {
         _ if says(&["oauthbearer", "invalid_token"]) => Kind::Token,
         KafkaTrouble::Authentication if code == RDKafkaErrorCode::SSL => Kind::Tls,
         KafkaTrouble::Authentication => Kind::Credentials,
+        KafkaTrouble::BrokerDown if hangs_up_early(&lower) => Kind::HangsUp,
         KafkaTrouble::DnsFailure | KafkaTrouble::BrokerDown | KafkaTrouble::ConnectionTimeout => Kind::Away,
         _ => return None,
     };
     Some(Refusal { kind, precisely: None, said: shortened(said) })
+}
+
+/// `(after 3ms in state APIVERSION_QUERY)`, the first request; or soon after the connection was thought to be up.
+fn hangs_up_early(lower: &str) -> bool {
+    const SOON_MS: u64 = 2_000;
+    let Some((_, note)) = lower.split_once("disconnected").and_then(|(_, rest)| rest.rsplit_once("(after ")) else {
+        return false;
+    };
+    let Some((ms, state)) = note.split_once("ms in state ") else { return false };
+    state.starts_with("apiversion_query")
+        || (state.starts_with("up") && ms.parse::<u64>().is_ok_and(|after| after < SOON_MS))
 }
 
 /// Without librdkafka's notes about its own state, which change from one try to the next.
@@ -205,6 +224,21 @@ mod tests {
                 Some(Kind::Token),
             ),
             (Code::SSL, "ssl://127.0.0.1:1/bootstrap: SSL handshake failed: no shared cipher", Some(Kind::Tls)),
+            (
+                Code::BrokerTransportFailure,
+                "127.0.0.1:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 1ms in state APIVERSION_QUERY)",
+                Some(Kind::HangsUp),
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "127.0.0.1:1/1: Disconnected: connection closed by peer (after 5ms in state UP)",
+                Some(Kind::HangsUp),
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "127.0.0.1:1/1: Disconnected: connection closed by peer (after 500000ms in state UP)",
+                Some(Kind::Away),
+            ),
             (
                 Code::BrokerTransportFailure,
                 "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused",

@@ -26,11 +26,12 @@ impl Applied {
     /// `Ok` when the cluster is as declared now.
     pub fn verdict(&self, waited: Duration) -> Result<(), TopicsError> {
         let failed = self.done.iter().filter(|done| done.outcome.is_err()).count();
-        match (failed, self.left.step_count(), self.left.differing()) {
+        match (failed, self.left.unseen(), self.left.step_count(), self.left.differing()) {
             (1.., ..) => Err(TopicsError::Steps { failed, steps: self.done.len() }),
-            (0, 1.., _) => Err(TopicsError::NotConfirmed { waited }),
-            (0, 0, 0) => Ok(()),
-            (0, 0, differing) => Err(TopicsError::Drift(differing)),
+            (0, unseen @ 1.., ..) => Err(TopicsError::Unseen(unseen)),
+            (0, 0, 1.., _) => Err(TopicsError::NotConfirmed { waited }),
+            (0, 0, 0, 0) => Ok(()),
+            (0, 0, 0, differing) => Err(TopicsError::Drift(differing)),
         }
     }
 }

@@ -37,6 +37,9 @@ pub enum TopicsError {
     Refused(Refusal),
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// Beside each such topic stands which right is missing.
+    #[error("{0} of the topics cannot be seen, so nobody can say how they differ")]
+    Unseen(usize),
     /// Heals by `apply`, by hand where that is said, or by another declaration.
     #[error("{0} of the declared topics differ from the cluster")]
     Drift(usize),
@@ -52,7 +55,7 @@ impl TopicsError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NothingDeclared(_) | Self::Client(_) => 2,
-            Self::Refused(_) | Self::Ask(_) | Self::Steps { .. } | Self::NotConfirmed { .. } => 1,
+            Self::Refused(_) | Self::Ask(_) | Self::Unseen(_) | Self::Steps { .. } | Self::NotConfirmed { .. } => 1,
             Self::Drift(_) => 3,
         }
     }
@@ -66,8 +69,9 @@ pub fn require(config: &Config) -> Result<(), TopicsError> {
     for line in plan.topics.iter().filter(|topic| !topic.is_as_declared()).flat_map(report::lines) {
         tracing::error!("{line}");
     }
-    match plan.differing() {
-        0 => Ok(()),
-        differing => Err(TopicsError::Drift(differing)),
+    match (plan.unseen(), plan.differing()) {
+        (0, 0) => Ok(()),
+        (0, differing) => Err(TopicsError::Drift(differing)),
+        (unseen, _) => Err(TopicsError::Unseen(unseen)),
     }
 }

@@ -190,6 +190,12 @@ impl Plan {
         self.topics.iter().filter(|topic| !topic.is_as_declared()).count()
     }
 
+    /// Topics of which nothing is known.
+    pub fn unseen(&self) -> usize {
+        let unseen = |topic: &&TopicPlan| topic.obstacles.iter().any(|one| matches!(one, Obstacle::Unseen(_)));
+        self.topics.iter().filter(unseen).count()
+    }
+
     pub fn step_count(&self) -> usize {
         self.topics.iter().map(|topic| topic.steps.len()).sum()
     }

@@ -187,7 +187,7 @@ impl Secured {
             .set("KAFKA_SSL_KEY_LOCATION", self.file("client.key"))
     }
 
-    /// Its certificate was valid until yesterday.
+    /// Its certificate was valid for a moment, and that is over.
     pub fn expired(&self) -> Door {
         self.door(self.expired, "ssl")
     }
@@ -248,7 +248,7 @@ fn make_certificates(directory: &Path) {
     for (who, names, days) in [
         ("server", here, "30"),
         ("client", "DNS:client", "30"),
-        ("expired", here, "-1"),
+        ("expired", here, "0"),
         ("other", "DNS:kafka.example", "30"),
     ] {
         let file = |ending: &str| format!("{who}{ending}");
