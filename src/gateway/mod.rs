@@ -46,8 +46,6 @@ pub enum GatewayError {
     Lag(#[from] LagError),
     #[error(transparent)]
     Topics(#[from] TopicsError),
-    #[error("a cold reader's Kafka client cannot be made: {0}")]
-    Cold(rdkafka::error::KafkaError),
     #[error("the system refused a thread, a socket or a signal handler ({0}): look at the limits of the process")]
     System(#[from] std::io::Error),
     #[error("thread {thread} ended: {what}. The process stopped; Kafka holds the data, start it again")]

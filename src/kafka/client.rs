@@ -55,8 +55,10 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
         .set("socket.keepalive.enable", "true")
         .set("socket.timeout.ms", "10000")
         .set("socket.connection.setup.timeout.ms", "10000")
-        // With librdkafka's jitter of up to half, a broker that is back is found within two seconds.
-        .set("reconnect.backoff.ms", "100")
+        // A broker that is back is found within two seconds. Less is no gain: half of the first wait is also how often
+        // librdkafka begins anew, without any wait, while it has something to ask and nobody to ask it, and where
+        // brokers refuse us that would be twenty times a second.
+        .set("reconnect.backoff.ms", "1300")
         .set("reconnect.backoff.max.ms", "1300")
         .set("topic.metadata.refresh.interval.ms", kafka.discovery_interval.as_millis().max(1000).to_string())
         .set("statistics.interval.ms", "0")

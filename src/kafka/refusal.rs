@@ -28,6 +28,8 @@ pub enum Kind {
     OwnCertificate,
     /// TLS that does not come about for another reason.
     Tls,
+    /// The user may not commit under our group.
+    Group,
     /// The port speaks another protocol.
     Protocol,
     /// It hangs up at our first words, as one that speaks another protocol does, or one that is just going away.
@@ -50,6 +52,7 @@ impl Kind {
                 "kafka.ssl_certificate_location, kafka.ssl_key_location: the broker wants a certificate of ours that it knows"
             }
             Self::Tls => "kafka.security_protocol, kafka.ssl_ca_location: there is no TLS with the broker",
+            Self::Group => "kafka.group_id: the user of kafka.sasl_username needs Describe and Read on this group",
             Self::Protocol => "kafka.security_protocol: the broker speaks another one at this port",
             Self::HangsUp => {
                 "kafka.security_protocol, kafka.brokers: the broker hangs up at our first words; it may speak another protocol at this port"
@@ -96,6 +99,7 @@ pub fn explain(code: RDKafkaErrorCode, said: &str) -> Option<Refusal> {
         }
         _ if says(&["mechanism handshake failed", "unsupported sasl mechanism"]) => Kind::Mechanism,
         _ if says(&["oauthbearer", "invalid_token"]) => Kind::Token,
+        KafkaTrouble::Authorization if code == RDKafkaErrorCode::GroupAuthorizationFailed => Kind::Group,
         KafkaTrouble::Authentication if code == RDKafkaErrorCode::SSL => Kind::Tls,
         KafkaTrouble::Authentication => Kind::Credentials,
         KafkaTrouble::BrokerDown if hangs_up_early(&lower) => Kind::HangsUp,
@@ -134,7 +138,7 @@ pub fn advice(code: RDKafkaErrorCode) -> &'static str {
             ". The user of kafka.sasl_username needs Describe and Read on kafka.topic"
         }
         RDKafkaErrorCode::GroupAuthorizationFailed => {
-            ". The user of kafka.sasl_username needs Describe and Read on the group kafka.group_id"
+            ". The user of kafka.sasl_username needs Describe and Read on this group (kafka.group_id)"
         }
         RDKafkaErrorCode::ClusterAuthorizationFailed => {
             ". The user of kafka.sasl_username needs rights on the cluster: IdempotentWrite for dead letters"
@@ -245,6 +249,7 @@ mod tests {
                 Some(Kind::Away),
             ),
             (Code::Resolve, "nowhere:9092/bootstrap: Failed to resolve 'nowhere:9092'", Some(Kind::Away)),
+            (Code::GroupAuthorizationFailed, "FindCoordinator response error", Some(Kind::Group)),
             (Code::TopicAuthorizationFailed, "no", None),
             (Code::NoError, "", None),
         ] {

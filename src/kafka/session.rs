@@ -215,7 +215,11 @@ impl Session {
             Ok(topic) if topic.identity != self.topic.identity => return Err(Change::Recreated),
             Ok(_) => match self.gather(around, &ready) {
                 Ok(gathered) => return self.start(around, gathered, answer),
-                Err(error) => error.to_string(),
+                // A coordinator that refuses us is met by the client alone; the question only ends without an answer.
+                Err(error) => match self.consumer.context().watch.heard() {
+                    Some(heard) if heard.kind.needs_a_human() => heard.to_string(),
+                    _ => error.to_string(),
+                },
             },
             Err(error) => error.to_string(),
         };
@@ -280,6 +284,7 @@ impl Session {
         let (topic, limit) = (&around.setup.kafka.topic, around.timings().ask);
         let ends = around.ask(offsets::ends(around.probe.client(), topic, partitions, limit))?;
         let mut committed = around.ask(offsets::committed(&self.consumer, topic, partitions, limit))?;
+        self.consumer.context().watch.heard_well();
         let notes: BTreeMap<PartitionId, (Offset, Option<CommitNote>)> = partitions
             .iter()
             .filter_map(|partition| {

@@ -223,7 +223,9 @@ impl Secured {
         command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{libs}/*")]);
         command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.kafka.brokers, "--add"]);
         command.args(["--allow-principal", &format!("User:{}", BOB.0)]).args(resource);
-        operations.iter().for_each(|operation| drop(command.args(["--operation", operation])));
+        for operation in operations {
+            command.args(["--operation", operation]);
+        }
         let output = command.output().expect("java runs");
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     }
