@@ -46,6 +46,7 @@
 //! | [`replay`] | what left the log: Redis, Kafka, the cold readers and their cache | what a client is told; when it joins the log |
 //! | [`dlq`] | envelope, ledger, breaker, the producer of dead letters | the decision that a record is bad |
 //! | [`lag`] | how far behind, whether stuck | what follows for readiness |
+//! | [`topics`] | declared topics: what differs from the cluster, and making it so | deleting or lowering anything |
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
@@ -114,6 +115,8 @@ pub mod replay;
 pub mod dlq;
 #[cfg(feature = "gateway")]
 pub mod lag;
+#[cfg(feature = "gateway")]
+pub mod topics;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 #[cfg(feature = "gateway")]

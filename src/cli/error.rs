@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::config::ConfigErrors;
 use crate::demo::DemoError;
 use crate::gateway::GatewayError;
+use crate::topics::TopicsError;
 
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -17,16 +18,19 @@ pub enum CliError {
     Gateway(#[from] GatewayError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Topics(#[from] TopicsError),
     #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
 
 impl CliError {
-    /// 0 ended in order, 1 failed while running, 2 wrong arguments or settings.
+    /// 0 ended in order, 1 failed while running, 2 wrong arguments or settings, 3 topics are not as declared.
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
             CliError::Config(_) => 2,
+            CliError::Topics(error) | CliError::Gateway(GatewayError::Topics(error)) => error.exit_code(),
             CliError::Gateway(_) | CliError::Demo(_) => 1,
             // Whoever closes the pipe early, such as `head`, has what it wanted.
             CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,

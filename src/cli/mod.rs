@@ -7,6 +7,7 @@ pub mod settings;
 pub mod serve;
 pub mod demo;
 pub mod check_config;
+pub mod topics;
 pub mod docs;
 pub mod error;
 
@@ -26,6 +27,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write
         Some(("serve", matches)) => serve::run(matches),
         Some(("demo", matches)) => demo::run(matches),
         Some(("check-config", matches)) => check_config::run(matches, output),
+        Some(("topics", matches)) => topics::run(matches, output),
         Some(("docs", matches)) => docs::run(matches, output),
         _ => unreachable!("clap demands one of the commands above"),
     }
@@ -44,14 +46,17 @@ pub fn command() -> Command {
             "Examples:\n  \
              dashstream demo                                  see it work, without Kafka\n  \
              dashstream serve --kafka-brokers kafka-1:9092    stream from a real Kafka\n  \
-             dashstream check-config                          what would be in force, and why\n\n\
-             Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings.",
+             dashstream check-config                          what would be in force, and why\n  \
+             dashstream topics plan --config dashstream.toml  how topics differ from what is declared\n\n\
+             Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings, 3 topics are not as \
+             declared.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(demo::command())
         .subcommand(check_config::command())
+        .subcommand(topics::command())
         .subcommand(docs::command())
 }
 

@@ -2,6 +2,7 @@
 //! mistake. Looks at files that settings name; everything else here is a comparison.
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -92,6 +93,11 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         &["lag.stall_timeout", "lag.check_interval"],
         "a stall cannot be noticed faster than lag is measured".to_owned(),
     );
+    unless(
+        !config.topics.check_at_start || !config.topics.declared.is_empty(),
+        &["topics.check_at_start"],
+        "no topic is declared: add a section such as [topics.NAME] with preset = \"recommended\"".to_owned(),
+    );
     let service = SocketAddr::new(config.server.host, config.server.port);
     unless(
         !clash(service, config.admin.listen),
@@ -116,6 +122,16 @@ pub(super) fn relations(config: &Config) -> Vec<ConfigError> {
         ),
     );
     security(config, &mut unless);
+    let streamed = config.topics.declared.iter().find(|declared| declared.name == kafka.topic);
+    if let Some(declared) = streamed.filter(|declared| declared.partitions > kafka.partitions_max) {
+        found.push(ConfigError::Topic {
+            topic: declared.name.clone(),
+            message: format!(
+                "partitions = {} is more than kafka.partitions_max = {}: it could not be served",
+                declared.partitions, kafka.partitions_max
+            ),
+        });
+    }
     found
 }
 
@@ -173,8 +189,13 @@ fn security(config: &Config, unless: &mut impl FnMut(bool, &[&'static str], Stri
             &[name, "kafka.security_protocol"],
             format!("files for TLS need ssl or sasl_ssl; the protocol is {}", protocol.label()),
         );
-        if let Err(error) = readable(path) {
-            unless(false, &[name], format!("{}: {error}", path.display()));
+        let what = if name == "kafka.ssl_key_location" { "PRIVATE KEY-----" } else { "-----BEGIN CERTIFICATE-----" };
+        match pem(path, what) {
+            Ok(true) => {}
+            Ok(false) => {
+                unless(false, &[name], format!("{}: there is no {what:?} in it, as in PEM files", path.display()))
+            }
+            Err(error) => unless(false, &[name], format!("{}: {error}", path.display())),
         }
     }
 }
@@ -218,11 +239,14 @@ fn clash(left: SocketAddr, right: SocketAddr) -> bool {
     left.port() != 0 && left.port() == right.port() && overlap
 }
 
-/// Opens the file, since only that shows that this process may read it.
-fn readable(path: &Path) -> std::io::Result<()> {
-    let metadata = File::open(path)?.metadata()?;
-    match metadata.is_file() {
-        true => Ok(()),
-        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")),
+/// Whether the file holds this line. It is read, since only that shows that this process may.
+fn pem(path: &Path, line: &str) -> std::io::Result<bool> {
+    const BYTES_MAX: u64 = 16 << 20;
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file"));
     }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes.windows(line.len()).any(|window| window == line.as_bytes()))
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::topics::TopicDeclaration;
 use crate::words::SlowPolicy;
 
 /// Everything that a command of the gateway needs to know. Sections are those of the TOML file.
@@ -20,6 +21,7 @@ pub struct Config {
     pub replay: ReplayConfig,
     pub dlq: DlqConfig,
     pub lag: LagConfig,
+    pub topics: TopicsConfig,
     pub shutdown: ShutdownConfig,
     pub logging: LoggingConfig,
 }
@@ -378,6 +380,16 @@ pub struct LagConfig {
     pub check_interval: Duration,
     /// A partition that should move and does not for this long is re-assigned.
     pub stall_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct TopicsConfig {
+    /// `serve` begins only if they are as declared.
+    pub check_at_start: bool,
+    /// One answer of the cluster.
+    pub timeout: Duration,
+    /// In the order of their names.
+    pub declared: Vec<TopicDeclaration>,
 }
 
 #[derive(Clone, Debug)]

@@ -32,6 +32,9 @@ pub enum ConfigError {
     },
     #[error("{key} = {value} ({origin}) is not allowed; allowed: {allowed}")]
     Value { key: String, value: String, origin: Source, allowed: String },
+    /// A declaration of a topic.
+    #[error("topics.{topic}: {message}")]
+    Topic { topic: String, message: String },
     /// Settings that are fine one by one and not together.
     #[error("{}: {message}", keys.join(", "))]
     Relation { keys: Vec<&'static str>, message: String },

@@ -1,4 +1,4 @@
-//! The TOML file: sections of keys, nothing nested but where the name of a section has a dot. Gives texts, exactly as
+//! The TOML file: sections of keys, nothing nested but declared topics and where the name of a section has a dot. Gives texts, exactly as
 //! a flag or a variable would, so that every value is parsed by one piece of code.
 
 use std::fs::File;
@@ -13,23 +13,27 @@ use super::table::{self, Key, SECTIONS};
 /// A configuration file has some kilobytes; more is a wrong path.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-pub(super) fn read(
-    path: &Path,
-    errors: &mut Vec<ConfigError>,
-    warnings: &mut Vec<Warning>,
-) -> Vec<(&'static Key, String)> {
+/// What a file says.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) texts: Vec<(&'static Key, String)>,
+    /// `[topics.NAME]`, each as it stands there.
+    pub(super) topics: Vec<(String, toml::Table)>,
+}
+
+pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>, warnings: &mut Vec<Warning>) -> Written {
     let text = match read_bounded(path) {
         Ok(text) => text,
         Err(error) => {
             errors.push(error);
-            return Vec::new();
+            return Written::default();
         }
     };
-    let texts = parse(path, &text, errors);
-    if texts.iter().any(|(key, _)| key.secret) && others_can_read(path) {
+    let read = parse(path, &text, errors);
+    if read.texts.iter().any(|(key, _)| key.secret) && others_can_read(path) {
         warnings.push(Warning::ReadableSecrets { path: path.to_owned() });
     }
-    texts
+    read
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
@@ -46,7 +50,7 @@ fn others_can_read(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'static Key, String)> {
+fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Written {
     let origin = format!("file {}", path.display());
     let table = match text.parse::<toml::Table>() {
         Ok(table) => table,
@@ -59,10 +63,10 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
                 line,
                 message: error.message().lines().next().unwrap_or("not TOML").to_owned(),
             });
-            return Vec::new();
+            return Written::default();
         }
     };
-    let mut texts = Vec::new();
+    let mut read = Written::default();
     for (section, content) in unfolded(table) {
         let toml::Value::Table(content) = content else {
             errors.push(ConfigError::Unknown {
@@ -87,6 +91,10 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
             continue;
         }
         for (name, value) in content {
+            if let ("topics", toml::Value::Table(declared)) = (section.as_str(), &value) {
+                read.topics.push((name, declared.clone()));
+                continue;
+            }
             let full_name = format!("{section}.{name}");
             let Some(key) = table::find(&full_name) else {
                 let suggestion = nearest(&full_name, table::KEYS.iter().map(Key::full_name));
@@ -101,7 +109,7 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
                 continue;
             };
             match text_of(&value) {
-                Some(text) => texts.push((key, text)),
+                Some(text) => read.texts.push((key, text)),
                 None => errors.push(ConfigError::Value {
                     key: full_name,
                     value: format!("({})", value.type_str()),
@@ -111,7 +119,7 @@ fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(&'stati
             }
         }
     }
-    texts
+    read
 }
 
 /// The same with `[a.b]` as one section where there is one of that name: TOML reads it as a table in a table.
@@ -133,7 +141,7 @@ fn unfolded(table: toml::Table) -> Vec<(String, toml::Value)> {
 }
 
 /// Text, whole number, switch, or a list of texts.
-fn text_of(value: &toml::Value) -> Option<String> {
+pub(super) fn text_of(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),

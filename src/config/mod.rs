@@ -15,6 +15,7 @@ mod value;
 mod file;
 mod host;
 mod settle;
+pub mod topics;
 mod check;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use error::{ConfigError, ConfigErrors, Warning};
 pub use memory::{KafkaBudget, MemoryItem, MemorySum};
 pub use raw::{Environment, Inputs, Source};
 pub use report::Setting;
+pub use topics::{Preset, TopicDeclaration, TopicSetting};
 pub use value::{Kind, TimeUnit};
 
 use value::Value;
@@ -44,7 +46,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigErrors> {
     let mut errors = std::mem::take(&mut raw.errors);
     let mut warnings = std::mem::take(&mut raw.warnings);
     let values = settle::Values::parse(&raw, &host::Host::this(), &mut errors);
-    let config = values.config();
+    let mut config = values.config();
+    config.topics.declared = topics::declarations(&raw.topics, &mut errors);
     // What was refused holds its default meanwhile; a relation to that would confuse.
     errors.extend(check::relations(&config).into_iter().filter(|error| match error {
         ConfigError::Relation { keys, .. } => !keys.iter().any(|key| values.refused.contains(*key)),

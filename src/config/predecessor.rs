@@ -52,7 +52,7 @@ pub const NAMES: [(&str, Fate); 63] = [
         "KAFKA_LAG_STALE_PARTITION_SECS",
         Retired("a partition that should move and does not is repaired: see lag.stall_timeout"),
     ),
-    ("KAFKA_OPERATION_TIMEOUT_SECS", Retired("the gateway changes no topics; remove it")),
+    ("KAFKA_OPERATION_TIMEOUT_SECS", Sets("topics.timeout")),
     ("KAFKA_METADATA_TIMEOUT_SECS", Retired("metadata is asked for every kafka.discovery_interval; remove it")),
     ("KAFKA_BOOTSTRAP_SERVERS", Retired("the gateway reads KAFKA_BROKERS")),
     ("KAFKA_PARTITION", Retired("every partition is read; remove it")),

@@ -73,6 +73,8 @@ pub(super) struct Written {
 #[derive(Default)]
 pub(super) struct Raw {
     pub(super) written: BTreeMap<String, Written>,
+    /// `[topics.NAME]`, which only a file can hold.
+    pub(super) topics: Vec<(String, toml::Table)>,
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -97,8 +99,9 @@ impl Raw {
             variables.get(FILE_VARIABLE).filter(|path| !path.trim().is_empty()).map(|path| PathBuf::from(path.trim()))
         });
         if let Some(path) = file {
-            let texts = super::file::read(&path, &mut raw.errors, &mut raw.warnings);
-            for (key, text) in texts {
+            let read = super::file::read(&path, &mut raw.errors, &mut raw.warnings);
+            raw.topics = read.topics;
+            for (key, text) in read.texts {
                 raw.take(key, &text, Source::File(path.clone()));
             }
         }

@@ -4,6 +4,7 @@
 use super::memory::MemorySum;
 use super::raw::Source;
 use super::table::{Key, SECTIONS};
+use super::topics::TopicDeclaration;
 use super::{Loaded, Value};
 
 /// One key as it is in force.
@@ -37,6 +38,9 @@ impl Loaded {
                 };
                 text.push_str(&format!("{line:<52} # {}\n", setting.source));
             }
+            if section == "topics" {
+                self.config.topics.declared.iter().for_each(|topic| text.push_str(&topic.to_string()));
+            }
             text.push('\n');
         }
         text
@@ -52,6 +56,7 @@ impl Loaded {
             partitions.into_iter().chain([at_most]).map(|partitions| memory_json(&self.config.memory(partitions)));
         serde_json::json!({
             "settings": settings,
+            "topics": self.config.topics.declared.iter().map(TopicDeclaration::to_json).collect::<Vec<_>>(),
             "memory": sums.collect::<Vec<_>>(),
             "warnings": warnings,
         })

@@ -180,6 +180,11 @@ impl Values {
                 check_interval: self.time("lag.check_interval"),
                 stall_timeout: self.time("lag.stall_timeout"),
             },
+            topics: TopicsConfig {
+                check_at_start: self.switch("topics.check_at_start"),
+                timeout: self.time("topics.timeout"),
+                declared: Vec::new(),
+            },
             shutdown: ShutdownConfig { deadline: self.time("shutdown.deadline") },
             logging: LoggingConfig {
                 filter: self.text("logging.filter"),

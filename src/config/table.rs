@@ -57,7 +57,7 @@ impl Key {
 }
 
 /// The sections in the order in which a newcomer should read them.
-pub const SECTIONS: [(&str, &str); 13] = [
+pub const SECTIONS: [(&str, &str); 14] = [
     ("kafka", "Where events come from"),
     ("schema", "What counts as one of our messages"),
     ("server", "Where clients connect, and how many"),
@@ -69,6 +69,7 @@ pub const SECTIONS: [(&str, &str); 13] = [
     ("replay.redis", "Records older than the log: the Redis tier"),
     ("dlq", "Records that cannot be delivered"),
     ("lag", "Watching the way from Kafka"),
+    ("topics", "Topics as they should be"),
     ("shutdown", "How the process ends"),
     ("logging", "What is written to standard error"),
 ];
@@ -103,7 +104,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 77] = [
+pub static KEYS: [Key; 79] = [
     key(
         "kafka",
         "brokers",
@@ -171,9 +172,13 @@ pub static KEYS: [Key; 77] = [
         "Comes together with kafka.sasl_password; needed by PLAIN and SCRAM.",
     ),
     secret("kafka", "sasl_password", "Comes together with kafka.sasl_username; needed by PLAIN and SCRAM."),
-    secret(
+    secret_of(
         "kafka",
         "sasl_oauthbearer_config",
+        Kind::Text {
+            shape: "principal=NAME, and beside it lifeSeconds=SECONDS and scope=A,B, with spaces between",
+            check: shape::oauthbearer,
+        },
         "For tests and development: librdkafka's sasl.oauthbearer.config, which makes unsecured tokens.",
     ),
     key(
@@ -614,6 +619,20 @@ pub static KEYS: [Key; 77] = [
         "A partition that should move and does not for this long is assigned again. Too low: repairs during a broker's restart. Too high: clients wait.",
     ),
     key(
+        "topics",
+        "check_at_start",
+        Kind::Switch,
+        Fallback::Is("false"),
+        "serve first looks whether the topics in [topics.NAME] are as declared, and ends with exit code 3 if they are not. With it a start needs the brokers to answer.",
+    ),
+    key(
+        "topics",
+        "timeout",
+        seconds(1, 600),
+        Fallback::Is("30s"),
+        "How long `dashstream topics` and topics.check_at_start wait for one answer of the cluster. Too low: a busy controller counts as away. Too high: a wrong address is noticed late.",
+    ),
+    key(
         "shutdown",
         "deadline",
         seconds(1, 600),
@@ -672,7 +691,7 @@ fn cell(text: &str) -> String {
 }
 
 /// Checks of free text. Each gives the text as it is used, or nothing.
-mod shape {
+pub(super) mod shape {
     use crate::words::SlowPolicy;
 
     pub(super) fn line(text: &str) -> Option<String> {
@@ -700,11 +719,23 @@ mod shape {
         Some(listed.collect::<Vec<_>>().join(","))
     }
 
+    /// As `kafka::oauth` reads it.
+    pub(super) fn oauthbearer(text: &str) -> Option<String> {
+        let text = secret(text.trim())?;
+        let known = |pair: &str| match pair.split_once('=') {
+            Some(("principal" | "scope", value)) => !value.is_empty(),
+            Some(("lifeSeconds", value)) => value.parse::<u32>().is_ok(),
+            _ => false,
+        };
+        let named = text.split_ascii_whitespace().any(|pair| pair.starts_with("principal="));
+        (named && text.split_ascii_whitespace().all(known)).then_some(text)
+    }
+
     pub(super) fn group(text: &str) -> Option<String> {
         line(text).filter(|line| line.len() <= 255)
     }
 
-    pub(super) fn topic(text: &str) -> Option<String> {
+    pub(in crate::config) fn topic(text: &str) -> Option<String> {
         let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         (letters && (1..=249).contains(&text.len()) && text != "." && text != "..").then(|| text.to_owned())
     }

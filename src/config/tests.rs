@@ -353,12 +353,44 @@ fn what_is_printed_can_be_loaded_again() {
     assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config));
 }
 
+/// As far as settings look into such a file.
+const PEM: &str = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n";
+
+#[test]
+fn topics_are_declared_in_the_file_and_printed_as_they_are_meant() {
+    let text = "[topics]\ncheck_at_start = true\n[topics.dashstream-quality]\npreset = \"recommended\"\n\
+                [topics.\"a.b\"]\npartitions = 1\nreplication_factor = 1\nretention = \"36h\"\n";
+    let file = TestFile::new("topics.toml", text);
+    let first = load(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }).expect("all is allowed");
+    assert!(first.config.topics.check_at_start);
+    let names: Vec<_> = first.config.topics.declared.iter().map(|topic| topic.name.as_str()).collect();
+    assert_eq!(names, ["a.b", "dashstream-quality"]);
+    let printed = TestFile::new("topics-printed.toml", &first.to_text());
+    let second = load(&Inputs { file: Some(printed.0.clone()), ..Inputs::default() }).expect("it was printed by us");
+    let meant = |loaded: &Loaded| loaded.config.topics.declared.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(meant(&second)[0], meant(&first)[0]);
+    assert!(first.to_json(None)["topics"][1]["settings"]["min.insync.replicas"] == "2");
+
+    let refused_in = |text: &str, parts: &[&str]| {
+        let file = TestFile::new("topics-wrong.toml", text);
+        refused(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }, parts);
+    };
+    refused_in("[topics.x]\npreset = \"dve\"\n", &["topics.x", "\"dve\"", "recommended"]);
+    refused_in("[topics.a.b]\npreset = \"dev\"\n[topics.a]\npreset = \"dev\"\n", &["topics.a", "[topics.\"a.b\"]"]);
+    refused_in(
+        "[kafka]\npartitions_max = 8\n[topics.dashstream-quality]\npreset = \"dev\"\npartitions = 9\n",
+        &["topics.dashstream-quality", "partitions = 9", "kafka.partitions_max = 8"],
+    );
+    refused_in("[topics]\ntimeuot = 3\n", &["topics.timeuot", "did you mean topics.timeout?"]);
+}
+
 #[test]
 fn settings_that_do_not_fit_together_are_refused() {
     let check = |overrides: &[(&str, &str)], parts: &[&str]| {
         refused(&Inputs { overrides: pairs(overrides), ..Inputs::default() }, parts);
     };
-    let key = TestFile::new("key.pem", "a key");
+    let key = TestFile::new("key.pem", PEM);
+    let empty = TestFile::new("empty.pem", "");
     let tls = ("kafka.security_protocol", "ssl");
     let sasl = ("kafka.security_protocol", "sasl_ssl");
     let user = ("kafka.sasl_username", "u");
@@ -375,6 +407,20 @@ fn settings_that_do_not_fit_together_are_refused() {
     check(&[("kafka.ssl_ca_location", key.name())], &["kafka.ssl_ca_location", "need ssl or sasl_ssl"]);
     check(&[tls, ("kafka.ssl_ca_location", "does/not/exist.pem")], &["kafka.ssl_ca_location", "No such file"]);
     check(&[tls, ("kafka.ssl_ca_location", ".")], &["kafka.ssl_ca_location", "not a file"]);
+    check(
+        &[tls, ("kafka.ssl_ca_location", empty.name())],
+        &["kafka.ssl_ca_location", "empty.pem", "BEGIN CERTIFICATE"],
+    );
+    check(
+        &[tls, ("kafka.ssl_certificate_location", key.name()), ("kafka.ssl_key_location", empty.name())],
+        &["kafka.ssl_key_location", "PRIVATE KEY"],
+    );
+    let token = ("kafka.sasl_oauthbearer_config", "principle=x");
+    check(
+        &[sasl, ("kafka.sasl_mechanism", "OAUTHBEARER"), token],
+        &["kafka.sasl_oauthbearer_config", "principal=NAME"],
+    );
+    check(&[("topics.check_at_start", "true")], &["topics.check_at_start", "[topics.NAME]"]);
     check(&[("kafka.ssl_key_password", "p")], &["kafka.ssl_key_password", "no key"]);
     check(&[("server.host", "0.0.0.0")], &["server.host", "0.0.0.0", "server.allow_unauthenticated = true"]);
     check(&[("server.host", "::")], &["server.host", "server.allow_unauthenticated"]);
@@ -410,7 +456,7 @@ fn settings_that_fit_together_are_accepted_with_their_doubts() {
             assert!(text.contains(doubt), "{doubt:?} is missing in {text:?}");
         }
     };
-    let file = TestFile::new("some.pem", "some");
+    let file = TestFile::new("some.pem", PEM);
     let plain = [("kafka.sasl_mechanism", "PLAIN"), ("kafka.sasl_username", "u"), ("kafka.sasl_password", "p")];
     check(&[&plain[..], &[("kafka.security_protocol", "sasl_ssl")]].concat(), &[]);
     check(&[&plain[..], &[("kafka.security_protocol", "sasl_plaintext")]].concat(), &["in clear"]);

@@ -29,6 +29,9 @@ const TOPIC_RETRY: Duration = Duration::from_secs(5);
 /// Lost letters are logged this often at most; the metric has every one.
 const LOG_INTERVAL_MS: u64 = 10_000;
 /// The thread's heartbeat may be this old: a topic look-up or a new producer blocks it for seconds.
+/// Between a producer with a fatal error and the next, doubled while that fails as well.
+const REPLACE_WAIT_MIN_MS: u64 = 1_000;
+const REPLACE_WAIT_MAX_MS: u64 = 60_000;
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the thread is made from.
@@ -68,6 +71,8 @@ pub struct DlqThread {
     /// Shrinks when the broker refuses a size.
     envelope_limit: usize,
     topic_due_ms: u64,
+    replace_due_ms: u64,
+    replace_wait_ms: u64,
     topic: TopicAnswer,
     random: u64,
     lost: u64,
@@ -86,6 +91,8 @@ impl DlqThread {
             retries: Vec::new(),
             envelope_limit: ENVELOPE_MAX_BYTES,
             topic_due_ms: 0,
+            replace_due_ms: 0,
+            replace_wait_ms: 0,
             topic: TopicAnswer::Unknown,
             random: uuid::Uuid::new_v4().as_u64_pair().0,
             lost: 0,
@@ -285,7 +292,16 @@ impl DlqThread {
     }
 
     /// A producer with a fatal error never sends again. What it had comes back and goes to the new one.
+    /// One that fails at once, as without rights, is made again ever later.
     fn replace_producer(&mut self, now: u64) {
+        if now < self.replace_due_ms {
+            return;
+        }
+        self.replace_wait_ms = match now.saturating_sub(self.replace_due_ms) {
+            ..REPLACE_WAIT_MAX_MS => (self.replace_wait_ms * 2).clamp(REPLACE_WAIT_MIN_MS, REPLACE_WAIT_MAX_MS),
+            _ => REPLACE_WAIT_MIN_MS,
+        };
+        self.replace_due_ms = now + self.replace_wait_ms;
         let new = match LetterProducer::new(&self.options.kafka, &self.options.dlq, &self.options.stats) {
             Ok(new) => new,
             Err(error) => {

@@ -23,6 +23,7 @@ use crate::observe::admin::AdminError;
 use crate::observe::exposition::ExpositionError;
 use crate::observe::logging::LoggingError;
 use crate::observe::stats::Stats;
+use crate::topics::TopicsError;
 
 /// Why the gateway did not start, or ended otherwise than it was told to.
 #[derive(Debug, Error)]
@@ -43,8 +44,8 @@ pub enum GatewayError {
     Poll(#[from] PollError),
     #[error(transparent)]
     Lag(#[from] LagError),
-    #[error("a cold reader's Kafka client cannot be made: {0}")]
-    Cold(rdkafka::error::KafkaError),
+    #[error(transparent)]
+    Topics(#[from] TopicsError),
     #[error("the system refused a thread, a socket or a signal handler ({0}): look at the limits of the process")]
     System(#[from] std::io::Error),
     #[error("thread {thread} ended: {what}. The process stopped; Kafka holds the data, start it again")]
@@ -77,6 +78,9 @@ pub fn run(loaded: Loaded) -> Result<(), GatewayError> {
     crate::observe::logging::init(&loaded.config.logging)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if loaded.config.topics.check_at_start {
+        crate::topics::require(&loaded.config)?;
     }
     let running = start(loaded)?;
     tracing::info!(service = %running.service, admin = %running.admin, "DashStream listens: http://{}/", running.service);

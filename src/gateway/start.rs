@@ -78,7 +78,7 @@ pub(super) fn start(loaded: Loaded) -> Result<Running, GatewayError> {
         heartbeat: stats.heartbeat("dlq", dlq_thread::HEARTBEAT_LIMIT.as_millis() as u64),
     })?;
     let cold_kafka = wiring.cold_requests.iter().map(|_| KafkaReader::new(&config.kafka, stats.clone()));
-    let cold_kafka = cold_kafka.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Cold)?;
+    let cold_kafka: Vec<_> = cold_kafka.collect();
     let stream_now: Arc<ArcSwapOption<StreamNow>> = Arc::default();
     let inlet = DlqInlet::new(wiring.dlq_channels(), &config.dlq, stats.clone());
     let redis_inlet = config

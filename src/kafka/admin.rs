@@ -17,7 +17,7 @@ use crate::words::{Offset, PartitionId};
 pub enum AskError {
     #[error("no answer to {request} within {waited:?}: are the brokers reachable?")]
     Deadline { request: &'static str, waited: Duration },
-    #[error("Kafka refused {request}: {code}")]
+    #[error("Kafka refused {request}: {code}{}", super::refusal::advice(*code))]
     Refused { request: &'static str, code: RDKafkaErrorCode },
     #[error("the topic name {0:?} holds a zero byte: set kafka.topic to a Kafka topic name")]
     TopicName(String),
@@ -191,32 +191,53 @@ fn offset_of(error: native::rd_kafka_resp_err_t, offset: i64) -> Result<Option<O
 }
 
 /// Requests that share one queue for answers and one deadline.
-struct Asking {
-    client: *mut native::rd_kafka_t,
-    queue: AnswerQueue,
+pub(super) struct Asking {
+    pub(super) client: *mut native::rd_kafka_t,
+    pub(super) queue: AnswerQueue,
     request: &'static str,
     started: Instant,
     limit: Duration,
 }
 
-struct AnswerQueue(NonNull<native::rd_kafka_queue_t>);
-struct Options(NonNull<native::rd_kafka_AdminOptions_t>);
-struct Event(NonNull<native::rd_kafka_event_t>);
+pub(super) struct AnswerQueue(pub(super) NonNull<native::rd_kafka_queue_t>);
+pub(super) struct Options(pub(super) NonNull<native::rd_kafka_AdminOptions_t>);
+pub(super) struct Event(pub(super) NonNull<native::rd_kafka_event_t>);
 
 impl Asking {
-    fn new<C: ClientContext>(client: &Client<C>, request: &'static str, limit: Duration) -> Result<Self, AskError> {
+    pub(super) fn new<C: ClientContext>(
+        client: &Client<C>,
+        request: &'static str,
+        limit: Duration,
+    ) -> Result<Self, AskError> {
         let client = client.native_ptr();
         // SAFETY: the client is alive as long as the borrow that every caller holds over its whole request.
         let queue = NonNull::new(unsafe { native::rd_kafka_queue_new(client) }).ok_or(AskError::Local { request })?;
         Ok(Self { client, queue: AnswerQueue(queue), request, started: Instant::now(), limit })
     }
 
-    fn remaining_ms(&self) -> i32 {
-        let remaining = self.limit.saturating_sub(self.started.elapsed());
-        i32::try_from(remaining.as_millis()).unwrap_or(i32::MAX)
+    pub(super) fn remaining(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed())
     }
 
-    fn options(&self, api: native::rd_kafka_admin_op_t) -> Result<Options, AskError> {
+    fn remaining_ms(&self) -> i32 {
+        i32::try_from(self.remaining().as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// A change is answered when the brokers know of it, not when the controller does.
+    pub(super) fn let_it_spread(&self, options: &Options) {
+        // SAFETY: the options are alive; a null text buffer of length 0 is allowed. A limit that is refused leaves
+        // only the default of the client in place.
+        unsafe {
+            native::rd_kafka_AdminOptions_set_operation_timeout(
+                options.0.as_ptr(),
+                (self.remaining_ms() / 2).max(1),
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    pub(super) fn options(&self, api: native::rd_kafka_admin_op_t) -> Result<Options, AskError> {
         // SAFETY: the client is alive.
         let options = NonNull::new(unsafe { native::rd_kafka_AdminOptions_new(self.client, api) })
             .ok_or(AskError::Local { request: self.request })?;
@@ -235,12 +256,22 @@ impl Asking {
     }
 
     fn answer(&self) -> Result<Event, AskError> {
+        self.answer_within(self.remaining())
+    }
+
+    pub(super) fn answer_within(&self, limit: Duration) -> Result<Event, AskError> {
+        let late = AskError::Deadline { request: self.request, waited: self.limit };
+        self.judged(self.poll(limit).ok_or(late)?)
+    }
+
+    pub(super) fn poll(&self, limit: Duration) -> Option<Event> {
+        let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is alive; an answer that comes after it was destroyed is dropped by librdkafka.
-        let event = unsafe { native::rd_kafka_queue_poll(self.queue.0.as_ptr(), self.remaining_ms()) };
-        let Some(event) = NonNull::new(event) else {
-            return Err(AskError::Deadline { request: self.request, waited: self.limit });
-        };
-        let event = Event(event);
+        NonNull::new(unsafe { native::rd_kafka_queue_poll(self.queue.0.as_ptr(), limit) }).map(Event)
+    }
+
+    /// The answer, unless the request as a whole failed.
+    pub(super) fn judged(&self, event: Event) -> Result<Event, AskError> {
         // SAFETY: the event is alive.
         let code = RDKafkaErrorCode::from(unsafe { native::rd_kafka_event_error(event.0.as_ptr()) });
         match code {

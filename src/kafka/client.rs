@@ -19,6 +19,8 @@ pub enum Purpose {
     /// Asks about topics, identities and offsets. Apart from the stream's client, whose connections are busy with
     /// fetches that a broker may hold.
     Probe,
+    /// Describes and changes topics, for `dashstream topics`.
+    Topics,
     /// The lag thread's own client, so that a stuck one does not hide that it is stuck.
     Lag,
     /// A cold reader: reads by offset, belongs to no group, commits nothing.
@@ -34,6 +36,7 @@ impl Purpose {
         match self {
             Self::Stream { .. } => "stream",
             Self::Probe => "probe",
+            Self::Topics => "topics",
             Self::Lag => "lag",
             Self::Cold => "cold",
             Self::DeadLetters => "dlq",
@@ -52,8 +55,10 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
         .set("socket.keepalive.enable", "true")
         .set("socket.timeout.ms", "10000")
         .set("socket.connection.setup.timeout.ms", "10000")
-        // With librdkafka's jitter of up to half, a broker that is back is found within two seconds.
-        .set("reconnect.backoff.ms", "100")
+        // A broker that is back is found within two seconds. Less is no gain: half of the first wait is also how often
+        // librdkafka begins anew, without any wait, while it has something to ask and nobody to ask it, and where
+        // brokers refuse us that would be twenty times a second.
+        .set("reconnect.backoff.ms", "1300")
         .set("reconnect.backoff.max.ms", "1300")
         .set("topic.metadata.refresh.interval.ms", kafka.discovery_interval.as_millis().max(1000).to_string())
         .set("statistics.interval.ms", "0")
@@ -61,7 +66,7 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
     security(&mut config, &kafka.security);
     match purpose {
         Purpose::Stream { partitions } => stream(&mut config, kafka, partitions),
-        Purpose::Probe | Purpose::Lag => {
+        Purpose::Probe | Purpose::Topics | Purpose::Lag => {
             config.set("allow.auto.create.topics", "false").set("isolation.level", "read_committed");
         }
         Purpose::Cold => cold(&mut config, kafka),
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn librdkafka_accepts_every_other_purpose() {
         let kafka = settings("127.0.0.1:1");
-        for purpose in [Purpose::Probe, Purpose::Lag] {
+        for purpose in [Purpose::Probe, Purpose::Topics, Purpose::Lag] {
             BaseConsumer::<rdkafka::consumer::DefaultConsumerContext>::from_config(&client_config(&kafka, purpose))
                 .unwrap_or_else(|error| panic!("{purpose:?}: {error}"));
         }

@@ -7,6 +7,8 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::admin::{AskError, describe_topic};
+use super::watch::trouble;
+use crate::observe::stats::KafkaTrouble;
 use crate::words::StreamIdentity;
 
 /// The topic as it is now.
@@ -29,6 +31,23 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
+    /// Nobody answered, which may have a reason that was heard elsewhere.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::NoTopic(_) => false,
+            Self::NoCluster(_) | Self::NoBroker | Self::Ask(AskError::Deadline { .. }) => true,
+            Self::Ask(error) => matches!(
+                trouble(error.code()),
+                Some(
+                    KafkaTrouble::BrokerDown
+                        | KafkaTrouble::ConnectionTimeout
+                        | KafkaTrouble::DnsFailure
+                        | KafkaTrouble::Authentication
+                )
+            ),
+        }
+    }
+
     /// For counting by kind; a topic that does not exist is no trouble of the brokers.
     pub fn code(&self) -> RDKafkaErrorCode {
         match self {

@@ -4,11 +4,14 @@
 
 pub mod client;
 pub mod watch;
+pub mod refusal;
+mod certificate;
 mod oauth;
 pub mod queue;
 pub mod headers;
 pub mod host;
 pub mod admin;
+pub mod manage;
 pub mod identity;
 pub mod offsets;
 pub mod metadata;

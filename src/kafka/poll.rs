@@ -17,6 +17,7 @@ use super::context::GroupEvent;
 use super::control::{Phase, PollControl};
 use super::host::{PartitionHost, PollCommand};
 use super::identity::{IdentityError, Topic};
+use super::refusal::{Explainer, Refusal};
 use super::session::{Answer, Around, Change, Keep, Origin, Session};
 use super::watch::{AskContext, BrokerWatch};
 use crate::config::{Assignment, KafkaConfig};
@@ -86,14 +87,21 @@ impl PollSetup {
     }
 
     fn say_waiting(&self, why: Option<String>) {
-        let mut stream = self.stats.stream.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if stream.waiting_for != why {
-            match &why {
+        let text = why.clone();
+        if self.note_waiting(why) {
+            match text {
                 Some(why) => tracing::warn!("{why}"),
                 None => tracing::info!("nothing is in the way any more"),
             }
-            stream.waiting_for = why;
         }
+    }
+
+    /// For `/ready`, without a line. True when it is news.
+    fn note_waiting(&self, why: Option<String>) -> bool {
+        let mut stream = self.stats.stream.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let news = stream.waiting_for != why;
+        stream.waiting_for = why;
+        news
     }
 
     fn say_topic(&self, topic: &Topic) {
@@ -125,6 +133,7 @@ pub struct Poll {
     setup: PollSetup,
     host: Box<dyn PartitionHost>,
     probe: BaseConsumer<AskContext>,
+    explainer: Explainer,
     epoch: u64,
     turn: usize,
 }
@@ -142,7 +151,8 @@ impl Poll {
     pub fn new(setup: PollSetup, host: Box<dyn PartitionHost>) -> Result<Self, PollError> {
         let context = AskContext(BrokerWatch::new("probe", setup.stats.clone()));
         let probe = BaseConsumer::from_config_and_context(&client_config(&setup.kafka, Purpose::Probe), context)?;
-        Ok(Self { setup, host, probe, epoch: 0, turn: 0 })
+        let explainer = Explainer::new(setup.kafka.security.clone());
+        Ok(Self { setup, host, probe, explainer, epoch: 0, turn: 0 })
     }
 
     /// The body of the thread. Ends in order through [`PollControl`], or at once, without a commit, by `stop`.
@@ -185,6 +195,11 @@ impl Poll {
         }
     }
 
+    /// What was heard about the brokers, if that is why nobody answers.
+    fn refusal(&mut self, error: &IdentityError) -> Option<Refusal> {
+        if error.is_silence() { self.explainer.why(&self.probe.context().0) } else { None }
+    }
+
     /// `None` when the process stops; else the topic, and whether it was seen not to exist.
     fn wait_for_topic(&mut self, stop: &AtomicBool, beat: &dyn Fn()) -> Option<(Topic, bool)> {
         let mut missing = false;
@@ -193,7 +208,10 @@ impl Poll {
             if self.setup.stop_asked(stop) {
                 return None;
             }
-            let why = match self.around().identify() {
+            let found = self.around().identify();
+            // What is said about the brokers comes this way.
+            self.probe.poll(self.setup.timings.turn);
+            let why = match found {
                 Ok(topic) => match self.setup.too_many(&topic) {
                     None => {
                         self.setup.say_waiting(None);
@@ -203,10 +221,20 @@ impl Poll {
                 },
                 Err(error) => {
                     missing |= matches!(error, IdentityError::NoTopic(_));
-                    error.to_string()
+                    match self.refusal(&error) {
+                        // The client that met it has said so already.
+                        Some(refusal) if refusal.precisely.is_none() && refusal.kind.needs_a_human() => {
+                            self.setup.note_waiting(Some(refusal.to_string()));
+                            String::new()
+                        }
+                        Some(refusal) => refusal.to_string(),
+                        None => error.to_string(),
+                    }
                 }
             };
-            self.setup.say_waiting(Some(why));
+            if !why.is_empty() {
+                self.setup.say_waiting(Some(why));
+            }
             self.setup.stats.kafka.start_retries.add(1);
             let again = Instant::now() + self.setup.timings.retry;
             while Instant::now() < again && !self.setup.stop_asked(stop) {

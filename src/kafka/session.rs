@@ -135,8 +135,11 @@ impl Around<'_> {
         *self.turn = self.turn.wrapping_add(1);
         self.stats().kafka.identity_checks.add(1);
         let result = identify(self.probe.client(), &self.setup.kafka.topic, *self.turn, self.timings().ask);
-        if let Err(error) = &result {
-            self.probe.context().0.count(error.code());
+        match &result {
+            Ok(_) => self.probe.context().0.heard_well(),
+            Err(error) => {
+                self.probe.context().0.count(error.code());
+            }
         }
         result
     }
@@ -212,7 +215,11 @@ impl Session {
             Ok(topic) if topic.identity != self.topic.identity => return Err(Change::Recreated),
             Ok(_) => match self.gather(around, &ready) {
                 Ok(gathered) => return self.start(around, gathered, answer),
-                Err(error) => error.to_string(),
+                // A coordinator that refuses us is met by the client alone; the question only ends without an answer.
+                Err(error) => match self.consumer.context().watch.heard() {
+                    Some(heard) if heard.kind.needs_a_human() => heard.to_string(),
+                    _ => error.to_string(),
+                },
             },
             Err(error) => error.to_string(),
         };
@@ -277,6 +284,7 @@ impl Session {
         let (topic, limit) = (&around.setup.kafka.topic, around.timings().ask);
         let ends = around.ask(offsets::ends(around.probe.client(), topic, partitions, limit))?;
         let mut committed = around.ask(offsets::committed(&self.consumer, topic, partitions, limit))?;
+        self.consumer.context().watch.heard_well();
         let notes: BTreeMap<PartitionId, (Offset, Option<CommitNote>)> = partitions
             .iter()
             .filter_map(|partition| {

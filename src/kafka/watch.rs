@@ -1,9 +1,8 @@
 //! What is done with the errors and log lines of a librdkafka client: counted by kind, and logged at a level that
-//! says what they mean for us, at a bounded rate.
+//! says what they mean for us, at a bounded rate. A refusal that concerns every client is one line for all of them.
 //!
 //! Deliberately absent: errors of one partition or of one call; they belong to whoever meets them.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -11,12 +10,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::oauth;
+use super::refusal::{self, Refusal};
 use crate::observe::stats::{KafkaTrouble, Stats, monotonic_ms};
+use crate::observe::throttle::Told;
 
 /// One line per kind and this long; what came in between is counted in the next line.
 const QUIET_MS: u64 = 10_000;
-/// librdkafka has a few dozen facilities; beyond this many kinds nothing new is told apart.
-const KINDS_MAX: usize = 64;
+/// The same for what does not heal by itself: who reads the log knows it already.
+const REFUSED_QUIET_MS: u64 = 600_000;
+/// How kinds begin that are one for the whole process.
+const REFUSED: &str = "refused ";
 
 /// The kind of trouble of an error code, or `None` when the code says nothing about the brokers.
 pub fn trouble(code: RDKafkaErrorCode) -> Option<KafkaTrouble> {
@@ -55,12 +58,43 @@ fn needs_a_human(trouble: KafkaTrouble) -> bool {
 pub struct BrokerWatch {
     client: &'static str,
     stats: Arc<Stats>,
-    told: Mutex<Told>,
+    heard: Mutex<Option<Refusal>>,
 }
 
 impl BrokerWatch {
     pub fn new(client: &'static str, stats: Arc<Stats>) -> Self {
-        Self { client, stats, told: Mutex::new(Told::default()) }
+        Self { client, stats, heard: Mutex::default() }
+    }
+
+    /// Why the brokers do not talk to us, if that was said since they last did.
+    pub fn heard(&self) -> Option<Refusal> {
+        self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// A broker answered: what was heard before is over, and would be news if it came again.
+    pub fn heard_well(&self) {
+        let before = self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if before.is_some_and(|before| before.kind.needs_a_human()) {
+            self.told().forget(REFUSED);
+        }
+    }
+
+    /// What only a human can mend stays: that nobody answers follows from it.
+    fn hear(&self, code: RDKafkaErrorCode, reason: &str) -> Option<Refusal> {
+        // That all brokers are down is said after each was named with its own reason.
+        let refusal = refusal::explain(code, reason).filter(|_| code != RDKafkaErrorCode::AllBrokersDown)?;
+        let mut heard = self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if refusal.kind.needs_a_human() || !heard.as_ref().is_some_and(|heard| heard.kind.needs_a_human()) {
+            *heard = Some(refusal.clone());
+        }
+        Some(refusal)
+    }
+
+    fn hear_hang_up(&self, reason: &str) {
+        let refusal = refusal::explain(RDKafkaErrorCode::BrokerTransportFailure, reason);
+        if let Some(refusal) = refusal.filter(|refusal| refusal.kind == refusal::Kind::HangsUp) {
+            self.heard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(refusal);
+        }
     }
 
     /// Counts an error code of the client as a whole, or of a call.
@@ -74,23 +108,48 @@ impl BrokerWatch {
     pub fn error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let Some(trouble) = self.count(code) else { return };
-        let Some(unsaid) = self.speak(trouble.label()) else { return };
+        let refusal = self.hear(code, reason);
         let client = self.client;
-        if needs_a_human(trouble) {
-            tracing::error!(client, kind = trouble.label(), unsaid, %code, "Kafka refuses us: {reason}");
-        } else {
+        let refused = refusal.as_ref().is_some_and(|refusal| refusal.kind.needs_a_human());
+        if refused || needs_a_human(trouble) {
+            self.refused(trouble, code, refusal.as_ref(), reason);
+        } else if self.heard().is_some_and(|heard| heard.kind.needs_a_human()) {
+            // That nobody is left to talk to follows from what was said already.
+            tracing::debug!(client, kind = trouble.label(), %code, "Kafka: {reason}");
+        } else if let Some(unsaid) = self.speak(trouble.label(), QUIET_MS) {
             tracing::warn!(client, kind = trouble.label(), unsaid, %code, "Kafka: {reason}; trying again");
         }
+    }
+
+    /// One line for the whole process: every client of it meets the same refusal.
+    fn refused(&self, trouble: KafkaTrouble, code: RDKafkaErrorCode, refusal: Option<&Refusal>, reason: &str) {
+        let unlooked = refusal.is_some_and(|refusal| refusal.kind == refusal::Kind::Certificate);
+        if unlooked && self.stats.stream.read().is_ok_and(|stream| stream.identity.is_none()) {
+            // Whoever waits for the topic looks at the certificate, and says more.
+            return;
+        }
+        let kind = refusal.map_or_else(|| format!("{REFUSED}{code}"), |refusal| format!("{REFUSED}{:?}", refusal.kind));
+        let Some(unsaid) = self.told().speak(&kind, REFUSED_QUIET_MS, monotonic_ms()) else { return };
+        let (client, kind) = (self.client, trouble.label());
+        let why = refusal.map_or_else(|| format!("{reason}{}", refusal::advice(code)), Refusal::to_string);
+        tracing::error!(client, kind, unsaid, %code, "Kafka refuses us: {why}");
     }
 
     /// librdkafka's own levels are about its view: a refused connection is an error there and heals here.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.client;
-        if matches!(level, RDKafkaLogLevel::Debug) {
+        // A broker that hangs up is no error of librdkafka's, and only this line says what it may come from.
+        if facility == "FAIL" {
+            let bare = message.split_once("]: ").map_or(message, |(_, bare)| bare);
+            self.hear_hang_up(bare);
+        }
+        // Both come again as an error, with a code.
+        let again = ["FAIL", "FATAL"].contains(&facility) && !matches!(level, RDKafkaLogLevel::Info);
+        if matches!(level, RDKafkaLogLevel::Debug) || again {
             tracing::debug!(client, facility, "{message}");
             return;
         }
-        let Some(unsaid) = self.speak(facility) else { return };
+        let Some(unsaid) = self.speak(facility, QUIET_MS) else { return };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(client, facility, unsaid, "{message}");
@@ -103,36 +162,12 @@ impl BrokerWatch {
         }
     }
 
-    fn speak(&self, kind: &str) -> Option<u64> {
-        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).speak(kind, monotonic_ms())
+    fn speak(&self, kind: &str, quiet_ms: u64) -> Option<u64> {
+        self.told().speak(&format!("{} {kind}", self.client), quiet_ms, monotonic_ms())
     }
-}
 
-/// When each kind was last said, and how often it was kept back since.
-#[derive(Default)]
-struct Told {
-    kinds: HashMap<String, (u64, u64)>,
-}
-
-impl Told {
-    /// `Some(kept back since)` when this kind may be said now.
-    fn speak(&mut self, kind: &str, now_ms: u64) -> Option<u64> {
-        let kind = if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(kind) { kind } else { "" };
-        match self.kinds.get_mut(kind) {
-            Some((said_ms, kept_back)) if now_ms.saturating_sub(*said_ms) < QUIET_MS => {
-                *kept_back += 1;
-                None
-            }
-            Some(entry) => {
-                let kept_back = entry.1;
-                *entry = (now_ms, 0);
-                Some(kept_back)
-            }
-            None => {
-                self.kinds.insert(kind.to_owned(), (now_ms, 0));
-                Some(0)
-            }
-        }
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.stats.kafka.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -160,26 +195,6 @@ impl rdkafka::consumer::ConsumerContext for AskContext {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_line_per_kind_and_while_and_the_rest_is_counted() {
-        let mut told = Told::default();
-        assert_eq!(told.speak("a", 0), Some(0));
-        assert_eq!(told.speak("a", 1), None);
-        assert_eq!(told.speak("b", 2), Some(0));
-        assert_eq!(told.speak("a", QUIET_MS - 1), None);
-        assert_eq!(told.speak("a", QUIET_MS), Some(2));
-        assert_eq!(told.speak("a", 2 * QUIET_MS), Some(0));
-    }
-
-    #[test]
-    fn kinds_are_bounded() {
-        let mut told = Told::default();
-        for kind in 0..10 * KINDS_MAX {
-            told.speak(&kind.to_string(), 0);
-        }
-        assert!(told.kinds.len() <= KINDS_MAX + 1);
-    }
 
     #[test]
     fn codes_have_kinds() {

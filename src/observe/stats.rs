@@ -13,6 +13,7 @@ pub use super::replay_stats::{Replay, ReplayStats, ReplayTier};
 use arc_swap::ArcSwap;
 
 use super::clients::Roster;
+use super::throttle::Told;
 use crate::words::{CloseReason, DropReason, GapReason, Offset, PartitionId, SkipReason, StreamIdentity};
 
 /// Milliseconds of the monotonic clock since the process first asked, plus one, so that 0 can mean never. Never goes
@@ -625,6 +626,8 @@ pub struct KafkaStats {
     pub lag_polled_at_ms: MaybeGauge,
     /// Attempts that the start-up steps needed beyond the first.
     pub start_retries: Counter,
+    /// What the clients have said, so that several of them do not say the same.
+    pub told: Mutex<Told>,
 }
 
 /// Seconds, as in the predecessor's `websocket_kafka_lag_poll_duration_seconds`.
@@ -642,6 +645,7 @@ impl Default for KafkaStats {
         Self {
             troubles: Default::default(),
             last_trouble_at_ms: MaybeGauge::default(),
+            told: Mutex::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
             last_commit_at_ms: MaybeGauge::default(),

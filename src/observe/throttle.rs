@@ -1,5 +1,7 @@
 //! Says a repeated thing a few times per interval and counts the rest. Pure: the clock comes in.
 
+use std::collections::HashMap;
+
 /// At most `allowed` per interval; what was held back is told with the next one that goes through.
 #[derive(Clone, Debug)]
 pub struct Throttle {
@@ -30,6 +32,42 @@ impl Throttle {
     }
 }
 
+/// librdkafka has a few dozen facilities; beyond this many kinds nothing new is told apart.
+const KINDS_MAX: usize = 128;
+
+/// When each kind of thing was last said, and how often it was kept back since.
+#[derive(Default, Debug)]
+pub struct Told {
+    kinds: HashMap<String, (u64, u64)>,
+}
+
+impl Told {
+    /// `Some(kept back since)` when this kind may be said now: once per `quiet_ms`.
+    pub fn speak(&mut self, kind: &str, quiet_ms: u64, now_ms: u64) -> Option<u64> {
+        let kind = if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(kind) { kind } else { "" };
+        match self.kinds.get_mut(kind) {
+            Some((said_ms, kept_back)) if now_ms.saturating_sub(*said_ms) < quiet_ms => {
+                *kept_back += 1;
+                None
+            }
+            Some(entry) => {
+                let kept_back = entry.1;
+                *entry = (now_ms, 0);
+                Some(kept_back)
+            }
+            None => {
+                self.kinds.insert(kind.to_owned(), (now_ms, 0));
+                Some(0)
+            }
+        }
+    }
+
+    /// Kinds that begin so are news again.
+    pub fn forget(&mut self, start: &str) {
+        self.kinds.retain(|kind, _| !kind.starts_with(start));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +76,28 @@ mod tests {
         let mut throttle = Throttle::new(allowed, interval_ms);
         let said: Vec<Option<u64>> = at.iter().map(|now_ms| throttle.allow(*now_ms)).collect();
         assert_eq!(said, expected, "{allowed} per {interval_ms} at {at:?}");
+    }
+
+    #[test]
+    fn one_line_per_kind_and_while_and_the_rest_is_counted() {
+        let mut told = Told::default();
+        assert_eq!(told.speak("a", 10, 0), Some(0));
+        assert_eq!(told.speak("a", 10, 1), None);
+        assert_eq!(told.speak("b", 10, 2), Some(0));
+        assert_eq!(told.speak("a", 10, 9), None);
+        assert_eq!(told.speak("a", 10, 10), Some(2));
+        assert_eq!(told.speak("a", 10, 20), Some(0));
+        told.forget("a");
+        assert_eq!(told.speak("a", 10, 21), Some(0));
+    }
+
+    #[test]
+    fn kinds_are_bounded() {
+        let mut told = Told::default();
+        for kind in 0..10 * KINDS_MAX {
+            told.speak(&kind.to_string(), 10, 0);
+        }
+        assert!(told.kinds.len() <= KINDS_MAX + 1);
     }
 
     #[test]

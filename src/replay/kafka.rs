@@ -38,31 +38,47 @@ pub struct KafkaDown;
 
 /// One per cold reader.
 pub struct KafkaReader {
-    consumer: BaseConsumer<AskContext>,
+    kafka: KafkaConfig,
+    stats: Arc<Stats>,
+    /// Made with the first stream: one more client that knocks where nobody is let in helps nobody.
+    consumer: Option<Arc<BaseConsumer<AskContext>>>,
     topic: String,
     /// What the consumer will hand over next, if it is assigned at all.
     at: Option<(PartitionId, Offset)>,
 }
 
 impl KafkaReader {
-    /// Fails only if librdkafka refuses the settings; no broker has to be there.
-    pub fn new(kafka: &KafkaConfig, stats: Arc<Stats>) -> Result<Self, KafkaError> {
-        let context = AskContext(BrokerWatch::new("cold", stats));
-        let consumer = BaseConsumer::from_config_and_context(&client_config(kafka, Purpose::Cold), context)?;
-        Ok(Self { consumer, topic: kafka.topic.clone(), at: None })
+    pub fn new(kafka: &KafkaConfig, stats: Arc<Stats>) -> Self {
+        Self { kafka: kafka.clone(), stats, consumer: None, topic: kafka.topic.clone(), at: None }
     }
 
-    /// Lets librdkafka run its callbacks while nobody asks.
-    pub fn rest(&mut self) {
-        if self.at.is_none() {
-            self.consumer.poll(Duration::ZERO);
+    /// Fails only if librdkafka refuses the settings, which it took for other clients; no broker has to be there.
+    fn open(&mut self) -> Result<Arc<BaseConsumer<AskContext>>, KafkaDown> {
+        if let Some(consumer) = &self.consumer {
+            return Ok(consumer.clone());
+        }
+        let context = AskContext(BrokerWatch::new("cold", self.stats.clone()));
+        let consumer = BaseConsumer::from_config_and_context(&client_config(&self.kafka, Purpose::Cold), context);
+        let consumer = Arc::new(consumer.map_err(|error| {
+            tracing::error!(%error, "a cold reader's Kafka client cannot be made");
+            KafkaDown
+        })?);
+        Ok(self.consumer.insert(consumer).clone())
+    }
+
+    /// Lets librdkafka run its callbacks while nobody asks, and is ready for the first who will.
+    pub fn rest(&mut self, stream_is_known: bool) {
+        if self.at.is_none() && (stream_is_known || self.consumer.is_some()) {
+            if let Ok(consumer) = self.open() {
+                consumer.poll(Duration::ZERO);
+            }
         }
     }
 
     /// Another stream: what was fetched is of the old one.
     pub fn forget(&mut self) {
         self.at = None;
-        if let Err(error) = self.consumer.unassign() {
+        if let Some(Err(error)) = self.consumer.as_ref().map(|consumer| consumer.unassign()) {
             tracing::debug!(%error, "unassign");
         }
     }
@@ -77,6 +93,7 @@ impl KafkaReader {
         until: Offset,
     ) -> Result<Vec<Arc<Chunk>>, KafkaDown> {
         let started = Instant::now();
+        let consumer = self.open()?;
         self.stand_at(partition, want)?;
         let mut core = makings.core(partition, want);
         let mut chunks = Vec::new();
@@ -85,7 +102,7 @@ impl KafkaReader {
             let has_some = core.next() > want;
             let limit = if has_some { QUANTUM } else { PATIENCE };
             let Some(left) = limit.checked_sub(started.elapsed()) else { break };
-            match self.consumer.poll(left) {
+            match consumer.poll(left) {
                 None => {}
                 Some(Ok(message)) => {
                     let Some(offset) = Offset::from_kafka(message.offset()) else { continue };
@@ -114,7 +131,7 @@ impl KafkaReader {
                     if !has_some && is_out_of_range(&error) {
                         return self.gone(makings, partition, want, until);
                     }
-                    self.consumer.context().0.count(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
+                    consumer.context().0.count(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail));
                     if has_some {
                         break;
                     }
@@ -136,23 +153,22 @@ impl KafkaReader {
         partitions: &[PartitionId],
         timestamp_ms: i64,
     ) -> Result<BTreeMap<PartitionId, Offset>, KafkaDown> {
-        offsets::at_time_of_all(self.consumer.client(), &self.topic, partitions, timestamp_ms, PATIENCE).map_err(
-            |error| {
-                self.consumer.context().0.count(error.code());
-                KafkaDown
-            },
-        )
+        let consumer = self.open()?;
+        offsets::at_time_of_all(consumer.client(), &self.topic, partitions, timestamp_ms, PATIENCE).map_err(|error| {
+            consumer.context().0.count(error.code());
+            KafkaDown
+        })
     }
 
     fn stand_at(&mut self, partition: PartitionId, want: Offset) -> Result<(), KafkaDown> {
         if self.at == Some((partition, want)) {
             return Ok(());
         }
+        let consumer = self.open()?;
         let mut list = TopicPartitionList::with_capacity(1);
         let offset = KafkaOffset::Offset(want.to_kafka());
-        let assigned = list
-            .add_partition_offset(&self.topic, partition.to_kafka(), offset)
-            .and_then(|()| self.consumer.assign(&list));
+        let assigned =
+            list.add_partition_offset(&self.topic, partition.to_kafka(), offset).and_then(|()| consumer.assign(&list));
         if let Err(error) = assigned {
             tracing::warn!(partition = partition.0, offset = want.0, %error, "a cold reader cannot be placed");
             return Err(KafkaDown);
@@ -170,7 +186,7 @@ impl KafkaReader {
         until: Offset,
     ) -> Result<Vec<Arc<Chunk>>, KafkaDown> {
         let (low, _) =
-            self.consumer.fetch_watermarks(&self.topic, partition.to_kafka(), PATIENCE).map_err(|_| KafkaDown)?;
+            self.open()?.fetch_watermarks(&self.topic, partition.to_kafka(), PATIENCE).map_err(|_| KafkaDown)?;
         let low = Offset::from_kafka(low).ok_or(KafkaDown)?.min(until);
         if low <= want {
             return Err(KafkaDown);

@@ -61,7 +61,7 @@ impl ColdReader {
             let request = match self.requests.recv_timeout(IDLE) {
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.kafka.rest();
+                    self.kafka.rest(self.stream.load().is_some());
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -105,6 +105,15 @@ impl Kafka {
         let answers =
             wait::block_on(self.admin().create_partitions([&partitions], &options())).expect("the broker answers");
         assert!(answers[0].is_ok(), "{answers:?}");
+    }
+
+    /// One setting of a topic as the broker describes it, asked with nothing of ours.
+    pub fn topic_setting(&self, name: &str, setting: &str) -> Option<String> {
+        let resources = [ResourceSpecifier::Topic(name)];
+        let answers =
+            wait::block_on(self.admin().describe_configs(&resources, &options())).expect("the broker answers");
+        let resource = answers.into_iter().next()?.expect("the topic is described");
+        resource.get(setting)?.value.clone()
     }
 
     /// Deletes everything below `offset`, as retention does.
