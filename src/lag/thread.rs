@@ -13,10 +13,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::retention;
 use super::arithmetic::{AgeFacts, Look, REPAIRS_MAX, StallWatch, Verdict, lag_ms, lag_records};
 use crate::config::{KafkaConfig, LagConfig};
 use crate::kafka::client::{Purpose, client_config};
 use crate::kafka::host::PollCommand;
+use crate::kafka::manage::Manager;
 use crate::kafka::offsets::{self, PartitionOffsets};
 use crate::kafka::watch::{AskContext, BrokerWatch};
 use crate::observe::stats::{PartitionStats, Stats, monotonic_ms};
@@ -29,6 +31,10 @@ const ASK_LIMIT: Duration = Duration::from_secs(3);
 /// How often the thread looks at its stop flag.
 const TURN: Duration = Duration::from_millis(100);
 const HEARTBEAT_LIMIT_MS: u64 = 15_000;
+/// How often the topic's retention is asked for while something is unread, and how long that may take: who waits for
+/// a watermark waits for it too.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+const RETENTION_LIMIT: Duration = Duration::from_secs(1);
 
 /// Asked of the lag thread. Bounded channel; one that is full holds a request that has not been begun, so a sender
 /// that finds it full may drop its own.
@@ -68,6 +74,9 @@ pub struct Lag {
     setup: LagSetup,
     client: BaseConsumer<AskContext>,
     watched: BTreeMap<PartitionId, Watched>,
+    /// As it was read last, and when; `None` while it is not known.
+    retention_ms: Option<u64>,
+    retention_asked: Option<Instant>,
     given_up: bool,
 }
 
@@ -84,7 +93,7 @@ impl Lag {
     pub fn new(setup: LagSetup) -> Result<Self, LagError> {
         let context = AskContext(BrokerWatch::new("lag", setup.stats.clone()));
         let client = BaseConsumer::from_config_and_context(&client_config(&setup.kafka, Purpose::Lag), context)?;
-        Ok(Self { setup, client, watched: BTreeMap::new(), given_up: false })
+        Ok(Self { setup, client, watched: BTreeMap::new(), retention_ms: None, retention_asked: None, given_up: false })
     }
 
     /// The body of the thread.
@@ -152,6 +161,26 @@ impl Lag {
         }
         self.setup.watermarks.store(Arc::new(Watermarks { asked_at_ms, partitions: ends }));
         (self.setup.on_published)();
+        if held.iter().any(|(_, stats)| stats.lag_records.get().is_some_and(|records| records > 0)) {
+            self.ask_retention();
+        }
+    }
+
+    /// Now and then: nothing that anybody waits for depends on it.
+    fn ask_retention(&mut self) {
+        if self.retention_asked.is_some_and(|asked| asked.elapsed() < RETENTION_INTERVAL) {
+            return;
+        }
+        self.retention_asked = Some(Instant::now());
+        let manager = Manager { client: self.client.client(), limit: RETENTION_LIMIT, turn: &|| true };
+        let topic = &self.setup.kafka.topic;
+        self.retention_ms = match manager.settings(std::slice::from_ref(topic)) {
+            Ok(mut answers) => answers.remove(topic).and_then(Result::ok).and_then(|one| retention::by_time_ms(&one)),
+            Err(error) => {
+                tracing::debug!("the retention of the topic is unknown: {error}");
+                None
+            }
+        };
     }
 
     fn judge(
@@ -171,6 +200,7 @@ impl Lag {
             watched.stall.unknown();
             stats.lag_records.set(None);
             stats.lag_ms.set(None);
+            stats.retention_margin_ms.set(None);
             return;
         };
         if watched.high.replace(ends.high).is_some_and(|before| ends.high < before) {
@@ -189,6 +219,9 @@ impl Lag {
             caught_up_at_ms: watched.caught_up_at_ms,
             asked_at_ms,
         }));
+        let last_record = stats.last_record_timestamp_ms.get();
+        let margin = retention::margin_ms(self.retention_ms, records, last_record, wall_clock_ms());
+        stats.retention_margin_ms.set(margin);
         if self.given_up || is_stopped(&self.setup.stats, partition) {
             return;
         }

@@ -85,6 +85,7 @@ pub(super) fn busy() -> Stats {
         held.last_stable.set(Some(519));
         held.lag_records.set(Some(19));
         held.lag_ms.set(Some(1_500));
+        held.retention_margin_ms.set(Some(3_600_000));
         held.catch_up_to.set(Some(510));
         held.warm_until.set(Some(505));
         held.paused_at.set(Some(500));

@@ -220,6 +220,7 @@ fn partition(partition: &Partition) -> Value {
         "committed": partition.committed,
         "lag": partition.lag_records,
         "lag_seconds": partition.lag_ms.map(|ms| ms as f64 / 1_000.0),
+        "retention_margin_seconds": partition.retention_margin_ms.map(|ms| ms as f64 / 1_000.0),
         "warming_until": partition.warming_until.map(|end| end.0),
         "catching_up": partition.catching_up,
         "paused_at": partition.paused.map(|paused| paused.at.0),

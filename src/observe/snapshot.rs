@@ -110,6 +110,8 @@ pub struct Partition {
     pub lag_records: Option<u64>,
     /// 0 when caught up.
     pub lag_ms: Option<u64>,
+    /// Until retention by time may take the next unread record; only while something is unread and all of it known.
+    pub retention_margin_ms: Option<u64>,
     /// Behind where the log ended when the worker started.
     pub catching_up: Option<bool>,
     /// The end of the warm span while `next` has not come there.
@@ -409,6 +411,7 @@ impl Partition {
             last_stable: stats.last_stable.get(),
             lag_records: stats.lag_records.get(),
             // Caught up is 0 whatever age was last measured.
+            retention_margin_ms: stats.retention_margin_ms.get(),
             lag_ms: if stats.lag_records.get() == Some(0) { Some(0) } else { stats.lag_ms.get() },
             catching_up: next.zip(stats.catch_up_to.get()).map(|(next, head)| next < head),
             warming_until: stats.warm_until.get().filter(|end| next.is_none_or(|next| next < *end)).map(Offset),

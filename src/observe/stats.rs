@@ -211,6 +211,8 @@ pub struct PartitionStats {
     pub lag_records: MaybeGauge,
     /// Age of the next unread record in ms; 0 when caught up; absent while unknown. Written by lag.
     pub lag_ms: MaybeGauge,
+    /// Ms until retention by time may take the next unread record.
+    pub retention_margin_ms: MaybeGauge,
     /// The stall watchdog's re-assignments of this partition. Written by lag.
     pub stall_repairs: Counter,
     /// The last stable offset when the worker started: at or beyond it the partition is caught up. Written by kafka-poll.
@@ -271,6 +273,7 @@ impl PartitionStats {
             &self.last_stable,
             &self.lag_records,
             &self.lag_ms,
+            &self.retention_margin_ms,
             &self.catch_up_to,
             &self.warm_until,
         ] {

@@ -54,6 +54,11 @@ fn pause_stops_one_partition() {
     }
     producer.flush();
     assert_paused(&gateway);
+    // Kafka keeps it for a week unless told otherwise: what is unread has that long, less its age.
+    let margin = |health: &Value| paused(health).and_then(|entry| entry["retention_margin_seconds"].as_f64());
+    let health = until_health(&gateway, "what is unread to have a margin", |health| margin(health).is_some());
+    let margin = margin(&health).expect("just seen");
+    assert!((604_000.0..=604_800.0).contains(&margin), "{margin} of a week");
 
     let follow = |gateway: &Gateway, length: u64| {
         let mut client = V1Client::connect(gateway.ws());
