@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::retention;
 use super::arithmetic::{AgeFacts, Look, REPAIRS_MAX, StallWatch, Verdict, lag_ms, lag_records};
+use super::retention;
 use crate::config::{KafkaConfig, LagConfig};
 use crate::kafka::client::{Purpose, client_config};
 use crate::kafka::host::PollCommand;

@@ -42,7 +42,7 @@ fn assert_paused(gateway: &Gateway) {
 #[test]
 fn pause_stops_one_partition() {
     let kafka = Kafka::shared();
-    let topic = kafka.topic("pause", 2);
+    let topic = kafka.topic_with("pause", 2, &[("retention.ms", "604800000")]);
     let setup = Setup::new(&kafka, &topic).set("KAFKA_ON_DECODE_ERROR", "pause");
     let mut gateway = setup.start();
     assert_eq!(gateway.get("/version").json()["decode_error_policy"], "pause");
@@ -54,7 +54,7 @@ fn pause_stops_one_partition() {
     }
     producer.flush();
     assert_paused(&gateway);
-    // Kafka keeps it for a week unless told otherwise: what is unread has that long, less its age.
+    // Kafka keeps it for a week: what is unread has that long, less its age.
     let margin = |health: &Value| paused(health).and_then(|entry| entry["retention_margin_seconds"].as_f64());
     let health = until_health(&gateway, "what is unread to have a margin", |health| margin(health).is_some());
     let margin = margin(&health).expect("just seen");

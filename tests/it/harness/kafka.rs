@@ -59,8 +59,12 @@ impl Kafka {
 
     /// A new topic and its dead-letter topic. Records up to 16 MiB.
     pub fn topic(&self, what: &str, partitions: i32) -> String {
+        self.topic_with(what, partitions, &[])
+    }
+
+    pub fn topic_with(&self, what: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = self.fresh_name(what);
-        self.create(&name, partitions, &[]);
+        self.create(&name, partitions, settings);
         self.create(&format!("{name}-dlq"), 1, &[]);
         name
     }
@@ -68,9 +72,11 @@ impl Kafka {
     pub fn create(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin = self.admin();
         // Nothing goes by age: tests set timestamps as they like.
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
-            .set("max.message.bytes", "16777216")
-            .set("retention.ms", "-1");
+        let mut topic =
+            NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "16777216");
+        if settings.iter().all(|(key, _)| *key != "retention.ms") {
+            topic = topic.set("retention.ms", "-1");
+        }
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
