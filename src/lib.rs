@@ -49,6 +49,7 @@
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
+//! | [`producer`] | the producer library: sequence, limits, redaction, batches, limiter, outcome | gateway code; a second try; a queue without a bound |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
 //!
 //! # Invariants
@@ -99,7 +100,7 @@ pub mod words;
 pub mod config;
 pub mod wire;
 
-#[cfg(feature = "gateway")]
+#[cfg(any(feature = "gateway", feature = "producer"))]
 pub mod kafka;
 #[cfg(feature = "gateway")]
 pub mod partition;
@@ -107,6 +108,9 @@ pub mod partition;
 pub mod log;
 #[cfg(feature = "gateway")]
 pub mod broadcast;
+#[cfg(any(feature = "gateway", feature = "limiter-redis"))]
+#[cfg_attr(not(feature = "gateway"), allow(dead_code, reason = "the limiter asks less of Redis than the gateway"))]
+mod redis_link;
 #[cfg(feature = "gateway")]
 pub mod replay;
 
@@ -122,6 +126,8 @@ pub mod observe;
 pub mod page;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "producer")]
+pub mod producer;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

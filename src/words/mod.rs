@@ -7,6 +7,10 @@ pub mod offset;
 #[cfg(feature = "gateway")]
 pub mod identity;
 pub mod reason;
+#[cfg(any(feature = "gateway", feature = "producer"))]
+pub mod access;
+#[cfg(any(feature = "gateway", feature = "producer"))]
+pub mod header;
 
 #[cfg(feature = "gateway")]
 pub use identity::StreamIdentity;
