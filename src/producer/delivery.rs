@@ -8,6 +8,7 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
 
+use super::ages::Ages;
 use super::dead_letter::{Letters, letter};
 use super::flight::{Events, Flight};
 use super::metrics::Metrics;
@@ -26,11 +27,14 @@ pub(super) struct Deliveries {
     /// librdkafka gave up this producer.
     pub(super) fatal: AtomicBool,
     pub(super) topic: String,
+    pub(super) ages: Ages,
+    /// What is purged now is purged because the producer ends, not because it is overdue.
+    pub(super) closing: AtomicBool,
     retries: AtomicU64,
 }
 
 impl Deliveries {
-    pub(super) fn new(tally: Tally, metrics: Metrics, on_refused: OnRefused, topic: String) -> Self {
+    pub(super) fn new(tally: Tally, ages: Ages, metrics: Metrics, on_refused: OnRefused, topic: String) -> Self {
         Self {
             tally,
             metrics,
@@ -39,6 +43,8 @@ impl Deliveries {
             letters_flying: AtomicU64::new(0),
             fatal: AtomicBool::new(false),
             topic,
+            ages,
+            closing: AtomicBool::new(false),
             retries: AtomicU64::new(0),
         }
     }
@@ -46,6 +52,9 @@ impl Deliveries {
     /// Refused events go where they are wanted before anybody is told, so that who waits for an outcome and then for
     /// the letters does not miss one.
     pub(super) fn settle(&self, events: Events, settled: Settled, value: &[u8]) {
+        if let Some(age) = events.age {
+            self.ages.leave(age);
+        }
         if let Settled::Refused(reason) = settled {
             let thread = &events.thread;
             let refused = Refused {
@@ -112,6 +121,9 @@ impl ProducerContext for Deliveries {
                         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                         // SAFETY: the message belongs to the delivery report, which outlives this call.
                         let status = unsafe { rdkafka_sys::rd_kafka_message_status(message.ptr()) };
+                        let purged = matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
+                        let overdue = purged && !self.closing.load(Ordering::SeqCst);
+                        let code = if overdue { RDKafkaErrorCode::MessageTimedOut } else { code };
                         (Settled::failed(code, status), message.payload().unwrap_or_default())
                     }
                 };

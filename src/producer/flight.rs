@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::ages::Age;
 use super::metrics::Metrics;
 use super::outcome::Settled;
 use super::outgoing::Kind;
@@ -27,6 +28,8 @@ pub(super) struct Events {
     /// What was reserved for it.
     pub(super) bytes: u64,
     pub(super) list: List,
+    /// Since when it is at librdkafka, if it is.
+    pub(super) age: Option<Age>,
 }
 
 /// Sequences with whom to tell. Most records have one event.

@@ -12,6 +12,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as RecordHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
+use super::ages::Ages;
 use super::dead_letter::Letter;
 use super::delivery::Deliveries;
 use super::error::{Rejected, StartError, Why};
@@ -58,6 +59,8 @@ struct Shared {
     event_bytes_max: usize,
     limiter: Option<Limiter>,
     closed: AtomicBool,
+    /// Something is overdue, and all that is under way is being given up.
+    giving_up: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -83,12 +86,14 @@ impl Producer {
         let lane = options.lane(LANES);
         let metrics = options.metrics.clone();
         let tally = Tally::new(options.queue_events_max.into(), options.queue_bytes_max, EVENT_OVERHEAD_BYTES);
+        let ages = Ages::new(options.delivery_timeout, Instant::now());
         let config = options.client();
         let slice = match &options.batching {
             Some(batching) => SLICE.min(batching.linger / 4).max(Duration::from_millis(1)),
             None => SLICE,
         };
-        let deliveries = Deliveries::new(tally, metrics.clone(), options.on_refused, options.topic);
+        let slice = slice.min(options.delivery_timeout / 32);
+        let deliveries = Deliveries::new(tally, ages, metrics.clone(), options.on_refused, options.topic);
         let instance = Instance::new();
         let shared = Arc::new(Shared {
             client: config.create_with_context(deliveries)?,
@@ -102,6 +107,7 @@ impl Producer {
             event_bytes_max: options.event_bytes_max,
             limiter: options.limiter.map(|limiter| limiter.metrics(&metrics)),
             closed: AtomicBool::new(false),
+            giving_up: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let thread = {
@@ -228,6 +234,7 @@ impl Producer {
         for lane in &shared.lanes {
             lock(lane).refuse_batches(&**shared);
         }
+        shared.client.context().closing.store(true, Ordering::SeqCst);
         shared.client.purge(PurgeConfig::default().queue().inflight());
         self.tally().wait_until(far(PURGE_LIMIT), || (self.tally().events() == 0).then_some(()));
         shared.ended.store(true, Ordering::SeqCst);
@@ -317,11 +324,30 @@ impl Shared {
         while !self.ended.load(Ordering::SeqCst) {
             // Serves whatever comes within the slice, as it comes.
             self.client.poll(slice);
+            if self.client.context().ages.is_overdue(Instant::now()) {
+                self.give_up();
+            }
             self.hand_over(Some(Instant::now()));
             self.send_letters();
             self.metrics().queue_events.set(self.tally().events().try_into().unwrap_or(i64::MAX));
             self.metrics().queue_bytes.set(self.tally().bytes().try_into().unwrap_or(i64::MAX));
         }
+    }
+
+    /// Everything that is under way is settled now: what never left is refused, the rest is unknown. Until then nothing
+    /// is handed over. See `ages` for why all share the fate of the oldest.
+    fn give_up(&self) {
+        self.giving_up.store(true, Ordering::SeqCst);
+        // Whoever is handing over now comes before the purge, and nobody after.
+        self.lanes.iter().for_each(|lane| drop(lock(lane)));
+        let deadline = far(PURGE_LIMIT);
+        let reports = self.client.context();
+        while !reports.ages.is_empty() && Instant::now() < deadline {
+            self.client.purge(PurgeConfig::default().queue().inflight());
+            self.client.poll(Duration::from_millis(1));
+        }
+        self.giving_up.store(false, Ordering::SeqCst);
+        self.tally().wake();
     }
 
     fn send_letters(&self) {
@@ -354,7 +380,13 @@ impl Outlet for Shared {
 
     fn send(&self, record: Record<'_>) -> Result<(), (RDKafkaErrorCode, Box<Flight>)> {
         let reports = self.client.context();
-        let Record { key, value, stamp, flight } = record;
+        let Record { key, value, stamp, mut flight } = record;
+        if self.giving_up.load(Ordering::SeqCst) {
+            return Err((RDKafkaErrorCode::QueueFull, flight));
+        }
+        if let Flight::Events(events) = &mut *flight {
+            events.age = Some(reports.ages.enter(Instant::now()));
+        }
         let mut headers = OwnedHeaders::new_with_capacity(4);
         let numbered;
         let instance = match stamp.generation {
@@ -384,7 +416,13 @@ impl Outlet for Shared {
             if code == RDKafkaErrorCode::Fatal {
                 reports.fatal.store(true, Ordering::Release);
             }
-            (code, record.delivery_opaque)
+            let mut flight = record.delivery_opaque;
+            if let Flight::Events(events) = &mut *flight
+                && let Some(age) = events.age.take()
+            {
+                reports.ages.leave(age);
+            }
+            (code, flight)
         })
     }
 

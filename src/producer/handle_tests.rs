@@ -227,6 +227,36 @@ fn a_full_queue_refuses_and_leaves_no_gap() {
 }
 
 #[test]
+fn what_is_overdue_is_given_up_and_the_producer_goes_on() {
+    let stage = Stage::new();
+    let producer =
+        Producer::start(Options { delivery_timeout: Duration::from_secs(1), ..stage.options() }).expect("started");
+    let first = producer.try_send(event("run", "n")).expect("accepted");
+    assert!(first.wait(LIMIT).is_some_and(|outcome| outcome.is_delivered()));
+    stage.cluster.broker_down(1).expect("down");
+    let second = producer.try_send(event("run", "n")).expect("accepted");
+    let outcome = second.wait(LIMIT).expect("an outcome while no broker is there");
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Refused { sequence: 2, reason: Reason::TimedOut }
+                | Outcome::Unknown { sequence: 2, reason: Reason::TimedOut }
+        ),
+        "{outcome:?}"
+    );
+    stage.cluster.broker_up(1).expect("up");
+    // The broker may take longer to be found than an event may be under way.
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let ticket = producer.send(event("run", "n"), LIMIT).expect("accepted");
+        if ticket.wait(LIMIT).is_some_and(|outcome| outcome.is_delivered()) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the producer never goes on");
+    }
+}
+
+#[test]
 fn the_end_tells_everybody() {
     let stage = Stage::new();
     stage.cluster.broker_down(1).expect("down");

@@ -168,7 +168,8 @@ impl Lane {
         }
         let thread = self.sequences.name(slot).clone();
         let list = List::One(self.sequences.next(slot), waiter);
-        let flight = Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list }));
+        let flight =
+            Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
         let generation = self.sequences.generation(slot);
         let trace = outgoing.trace.clone();
         let stamp = Stamp { generation, message_id: &outgoing.header().message_id, trace: trace.as_deref() };
@@ -248,7 +249,8 @@ impl Lane {
         self.framer.frame(&mut message, &mut self.value);
         let kind = message.message.as_ref().map_or(Kind::Batch, Kind::of);
         let list = List::Many(waiters);
-        let flight = Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list }));
+        let flight =
+            Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
         let stamp =
             Stamp { generation: self.sequences.generation(slot), message_id: &message_id, trace: trace.as_deref() };
         let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight });
@@ -287,7 +289,7 @@ impl Lane {
             let Some(batch) = self.batches[index].take() else { continue };
             let thread = self.sequences.name_at(index).clone();
             let list = List::Many(batch.waiters);
-            let events = Events { thread, kind: Kind::Batch, bytes: batch.reserved as u64, list };
+            let events = Events { thread, kind: Kind::Batch, bytes: batch.reserved as u64, list, age: None };
             outlet.settle(events, Settled::Refused(Reason::Closed));
         }
     }

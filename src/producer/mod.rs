@@ -20,7 +20,7 @@
 //! comes back as [`Rejected`] and leaves no gap; what Kafka refuses later leaves a real one, which its outcome names.
 //!
 //! Invariants: an accepted event gets exactly one outcome; the records of a thread are handed over in the order of their
-//! sequences; nobody but librdkafka tries again; every queue and table has a bound in [`Options`].
+//! sequences; nobody but librdkafka tries again, and it only where a broker can tell a repetition; every queue and table has a bound in [`Options`].
 //!
 //! Deliberately absent: reading the environment or files, a retry of our own, an async interface, a global instance.
 
@@ -36,6 +36,7 @@ mod instance;
 mod flight;
 mod delivery;
 mod tally;
+mod ages;
 mod dead_letter;
 mod limiter;
 mod redact;

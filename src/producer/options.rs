@@ -40,7 +40,9 @@ pub struct Options {
     pub queue_events_max: u32,
     /// Their bytes, with 512 for each record of bookkeeping: 64 KiB to 1.5 GiB; 64 MiB. This is the producer's memory.
     pub queue_bytes_max: u64,
-    /// How long librdkafka tries to deliver an event: 1 s to 1 h; 30 s. After that it is refused or unknown.
+    /// How long an event may be under way: 1 s to 1 h; 30 s. When the oldest one is overdue, everything that is under
+    /// way is given up with it, refused or unknown: librdkafka cannot give up one message without the danger that it
+    /// sends others twice.
     pub delivery_timeout: Duration,
     /// How long librdkafka gathers records for one request: 0 to 1 s; 5 ms. More is fewer requests and later events.
     pub linger: Duration,
@@ -205,7 +207,8 @@ impl Options {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("max.in.flight.requests.per.connection", "5")
-            .set("message.timeout.ms", self.delivery_timeout.as_millis().to_string())
+            // For ever: the delivery timeout is ours, see `ages`.
+            .set("message.timeout.ms", "0")
             .set("linger.ms", self.linger.as_millis().to_string())
             .set("message.max.bytes", (self.record_bytes_max + RECORD_FRAME_BYTES).to_string())
             .set("queue.buffering.max.messages", messages.to_string())

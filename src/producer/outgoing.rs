@@ -20,7 +20,7 @@ const SCHEMA_VERSION: u32 = 1;
 
 /// W3C trace context of whoever caused an event, passed on as record headers. Longer than 512 bytes is left out.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Trace {
+pub(super) struct Trace {
     /// `00-<trace id>-<span id>-<flags>`
     pub traceparent: Option<Box<str>>,
     /// Vendors' own, comma separated.
