@@ -205,7 +205,9 @@ fn main() {
         b"=:-sSrAghxeXwbBnd".iter().for_each(|byte| table[usize::from(*byte)] = true);
         let redaction = Redaction::default();
         let mut redacted = event.clone();
-        let redact = ns(|| drop(black_box(redaction.apply(black_box(&mut redacted)))));
+        let redact = ns(|| {
+            black_box(redaction.apply(black_box(&mut redacted)).is_ok());
+        });
         let redact_floor = ns(|| {
             black_box(look(black_box(&event), &table));
         });
