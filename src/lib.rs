@@ -50,6 +50,7 @@
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
+//! | [`producer`] | the producer library: sequence, limits, redaction, batches, limiter, outcome | gateway code; a second try; a queue without a bound |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
 //!
 //! # Invariants
@@ -91,6 +92,9 @@
 //! - A run index says where a run begins only as far as the shard has read and not forgotten; what it cannot know is
 //!   looked for, by time, and `searched` says what was looked through.
 //! - Under a filter on content, dead letters and nulls are withheld: nobody can read whose they are.
+//! - The delivery timeout of the producer library is its own. A message that times out within librdkafka makes it go on
+//!   under another epoch and send again, as new, what may be stored already; so all that is under way is given up at
+//!   once when its oldest part is overdue, and an event is on the topic once at most.
 //! - A session has one request to the cold readers out at a time, and lets go of what it has not begun when its socket
 //!   is full: who does not read holds no memory, and after two seconds no seat.
 //! - `/version`, `/health` and `/metrics` are written once a second and copied to whoever asks.
@@ -100,7 +104,7 @@ pub mod words;
 pub mod config;
 pub mod wire;
 
-#[cfg(feature = "gateway")]
+#[cfg(any(feature = "gateway", feature = "producer"))]
 pub mod kafka;
 #[cfg(feature = "gateway")]
 pub mod partition;
@@ -108,6 +112,9 @@ pub mod partition;
 pub mod log;
 #[cfg(feature = "gateway")]
 pub mod broadcast;
+#[cfg(any(feature = "gateway", feature = "limiter-redis"))]
+#[cfg_attr(not(feature = "gateway"), allow(dead_code, reason = "the limiter asks less of Redis than the gateway"))]
+mod redis_link;
 #[cfg(feature = "gateway")]
 pub mod replay;
 
@@ -125,6 +132,8 @@ pub mod observe;
 pub mod page;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "producer")]
+pub mod producer;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

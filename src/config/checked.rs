@@ -1,11 +1,11 @@
 //! What is meant: typed values with units, every one already checked. Made only by [`super::load`].
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::topics::TopicDeclaration;
 use crate::words::SlowPolicy;
+pub use crate::words::access::{Access, AddressFamily, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
 
 /// Everything that a command of the gateway needs to know. Sections are those of the TOML file.
 #[derive(Clone, Debug)]
@@ -50,6 +50,17 @@ pub struct KafkaConfig {
     pub partitions_max: u32,
     /// Largest record value, in bytes, inclusive; also the limit of what a value may decompress to.
     pub payload_max_bytes: u64,
+}
+
+impl KafkaConfig {
+    /// Where the brokers are, and what they want to see: all that a client needs which is not the gateway's.
+    pub fn access(&self) -> Access {
+        Access {
+            brokers: self.brokers.clone(),
+            address_family: self.broker_address_family,
+            security: self.security.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,107 +119,6 @@ impl OnDecodeError {
             Self::Pause => "pause",
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AddressFamily {
-    Any,
-    V4,
-    V6,
-}
-
-impl AddressFamily {
-    pub const ALL: [Self; 3] = [Self::Any, Self::V4, Self::V6];
-
-    /// The word in the configuration.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::V4 => "v4",
-            Self::V6 => "v6",
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SecurityProtocol {
-    Plaintext,
-    Ssl,
-    SaslPlaintext,
-    SaslSsl,
-}
-
-impl SecurityProtocol {
-    pub const ALL: [Self; 4] = [Self::Plaintext, Self::Ssl, Self::SaslPlaintext, Self::SaslSsl];
-
-    /// The word in the configuration.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Plaintext => "plaintext",
-            Self::Ssl => "ssl",
-            Self::SaslPlaintext => "sasl_plaintext",
-            Self::SaslSsl => "sasl_ssl",
-        }
-    }
-
-    pub fn uses_sasl(self) -> bool {
-        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
-    }
-
-    pub fn uses_tls(self) -> bool {
-        matches!(self, Self::Ssl | Self::SaslSsl)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SaslMechanism {
-    Plain,
-    ScramSha256,
-    ScramSha512,
-    OauthBearer,
-}
-
-impl SaslMechanism {
-    pub const ALL: [Self; 4] = [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
-
-    /// The word in the configuration.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
-            Self::OauthBearer => "OAUTHBEARER",
-        }
-    }
-}
-
-/// A value that is never printed: `Debug` shows `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("***")
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct SecurityConfig {
-    pub protocol: SecurityProtocol,
-    /// Present exactly when the protocol is one of the SASL ones.
-    pub sasl_mechanism: Option<SaslMechanism>,
-    /// Both or neither; required by PLAIN and SCRAM.
-    pub sasl_username: Option<String>,
-    pub sasl_password: Option<Secret>,
-    /// OAUTHBEARER with unsecured JWS (`librdkafka sasl.oauthbearer.config`), for tests and development.
-    pub sasl_oauthbearer_config: Option<Secret>,
-    pub ssl_ca_location: Option<PathBuf>,
-    /// Both or neither.
-    pub ssl_certificate_location: Option<PathBuf>,
-    pub ssl_key_location: Option<PathBuf>,
-    pub ssl_key_password: Option<Secret>,
-    /// False is `none`: the broker's name is not checked against its certificate.
-    pub ssl_verify_hostname: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,12 +4,9 @@
 //!
 //! Deliberately absent: creating clients' threads of control, and what is done with their errors (`watch`).
 
-use std::path::Path;
-
-use rdkafka::config::RDKafkaLogLevel;
-
+use super::connect::client_of;
 use crate::config::memory::{COLD_QUEUE_BYTES, MESSAGE_MAX_BYTES};
-use crate::config::{AddressFamily, Assignment, KafkaConfig, SaslMechanism, SecurityConfig, SecurityProtocol};
+use crate::config::{Assignment, KafkaConfig};
 
 /// What a client is for. It decides the client id that brokers log, and everything beyond security and timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,23 +44,8 @@ impl Purpose {
 
 /// The configuration of a client for `purpose`. The caller may add what only it knows (a producer's timeouts).
 pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientConfig {
-    let mut config = rdkafka::ClientConfig::new();
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", format!("dashstream-{}", purpose.name()))
-        .set("broker.address.family", family(kafka.broker_address_family))
-        .set("socket.keepalive.enable", "true")
-        .set("socket.timeout.ms", "10000")
-        .set("socket.connection.setup.timeout.ms", "10000")
-        // A broker that is back is found within two seconds. Less is no gain: half of the first wait is also how often
-        // librdkafka begins anew, without any wait, while it has something to ask and nobody to ask it, and where
-        // brokers refuse us that would be twenty times a second.
-        .set("reconnect.backoff.ms", "1300")
-        .set("reconnect.backoff.max.ms", "1300")
-        .set("topic.metadata.refresh.interval.ms", kafka.discovery_interval.as_millis().max(1000).to_string())
-        .set("statistics.interval.ms", "0")
-        .set_log_level(RDKafkaLogLevel::Info);
-    security(&mut config, &kafka.security);
+    let mut config = client_of(&kafka.access(), &format!("dashstream-{}", purpose.name()));
+    config.set("topic.metadata.refresh.interval.ms", kafka.discovery_interval.as_millis().max(1000).to_string());
     match purpose {
         Purpose::Stream { partitions } => stream(&mut config, kafka, partitions),
         Purpose::Probe | Purpose::Topics | Purpose::Lag => {
@@ -137,64 +119,6 @@ fn cold(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
         .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());
 }
 
-fn security(config: &mut rdkafka::ClientConfig, security: &SecurityConfig) {
-    let protocol = match security.protocol {
-        SecurityProtocol::Plaintext => "plaintext",
-        SecurityProtocol::Ssl => "ssl",
-        SecurityProtocol::SaslPlaintext => "sasl_plaintext",
-        SecurityProtocol::SaslSsl => "sasl_ssl",
-    };
-    config.set("security.protocol", protocol);
-    if matches!(security.protocol, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl) {
-        // Without a CA of its own the system's usual places are looked through.
-        let ca = security.ssl_ca_location.as_deref().map_or_else(|| "probe".to_owned(), text);
-        config.set("ssl.ca.location", ca);
-        let algorithm = if security.ssl_verify_hostname { "https" } else { "none" };
-        config.set("ssl.endpoint.identification.algorithm", algorithm);
-        if let Some(path) = &security.ssl_certificate_location {
-            config.set("ssl.certificate.location", text(path));
-        }
-        if let Some(path) = &security.ssl_key_location {
-            config.set("ssl.key.location", text(path));
-        }
-        if let Some(password) = &security.ssl_key_password {
-            config.set("ssl.key.password", &password.0);
-        }
-    }
-    if matches!(security.protocol, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl) {
-        if let Some(mechanism) = security.sasl_mechanism {
-            let mechanism = match mechanism {
-                SaslMechanism::Plain => "PLAIN",
-                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-                SaslMechanism::OauthBearer => "OAUTHBEARER",
-            };
-            config.set("sasl.mechanism", mechanism);
-        }
-        if let Some(name) = &security.sasl_username {
-            config.set("sasl.username", name);
-        }
-        if let Some(password) = &security.sasl_password {
-            config.set("sasl.password", &password.0);
-        }
-        if let Some(oauth) = &security.sasl_oauthbearer_config {
-            config.set("sasl.oauthbearer.config", &oauth.0);
-        }
-    }
-}
-
-fn family(family: AddressFamily) -> &'static str {
-    match family {
-        AddressFamily::Any => "any",
-        AddressFamily::V4 => "v4",
-        AddressFamily::V6 => "v6",
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use rdkafka::config::FromClientConfig;
@@ -202,7 +126,7 @@ mod tests {
     use rdkafka::producer::BaseProducer;
 
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{SaslMechanism, Secret, SecurityProtocol};
     use crate::kafka::mock::settings;
 
     const KIB: u64 = 1024;

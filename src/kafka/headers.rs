@@ -6,6 +6,8 @@ use std::ptr::NonNull;
 
 use rdkafka_sys as native;
 
+use crate::words::header;
+
 /// What is copied of the headers at most; the rest is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeaderLimits {
@@ -72,9 +74,6 @@ impl RecordHeaders {
     }
 }
 
-/// The header in which a producer names its instance: any bytes, new with each start of the producer.
-pub const PRODUCER_HEADER: &CStr = c"dashstream.producer";
-
 /// Hash of the producer instance that the headers name.
 ///
 /// # Safety
@@ -89,8 +88,9 @@ pub(super) unsafe fn producer(message: NonNull<native::rd_kafka_message_t>) -> O
     let mut value: *const c_void = std::ptr::null();
     let mut length = 0usize;
     // SAFETY: the headers belong to the message, the name is a C string, the out-pointers are ours.
-    let error =
-        unsafe { native::rd_kafka_header_get_last(headers, PRODUCER_HEADER.as_ptr(), &raw mut value, &raw mut length) };
+    let error = unsafe {
+        native::rd_kafka_header_get_last(headers, header::PRODUCER.as_ptr(), &raw mut value, &raw mut length)
+    };
     if error != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
         return None;
     }

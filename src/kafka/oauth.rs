@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
 
 /// A token from librdkafka's notation `principal=… lifeSeconds=… scope=a,b`.
-pub(super) fn unsecured_token(config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+pub(crate) fn unsecured_token(config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let config = config.ok_or("sasl.oauthbearer.config is not set: set it to `principal=<name>`")?;
     make(config, now)

@@ -54,6 +54,7 @@ pub struct Framer {
     compress_above: usize,
     compressor: Option<zstd::bulk::Compressor<'static>>,
     body: Vec<u8>,
+    failures: u64,
 }
 
 impl Default for Framer {
@@ -67,28 +68,46 @@ impl Framer {
     pub fn new(compress_above: usize, level: i32) -> Self {
         // Without memory for a context values are sent plain, which every reader accepts.
         let compressor = zstd::bulk::Compressor::new(level).ok();
-        Self { compress_above, compressor, body: Vec::new() }
+        Self { compress_above, compressor, body: Vec::new(), failures: 0 }
     }
 
     /// Replaces `value` by the framed message. The `compression` of its headers (in a batch also of the inner ones)
     /// is set to what was done; one encoding and one compression, except where compression does not help.
     pub fn frame(&mut self, message: &mut DashStreamMessage, value: &mut Vec<u8>) -> Framing {
+        mark(message, CompressionType::CompressionNone);
         let plain_bytes = message.encoded_len();
+        self.frame_of(message, plain_bytes, value)
+    }
+
+    /// [`Framer::frame`], unless the message has more than `limit` bytes before compression: then nothing is done and
+    /// they are told.
+    pub fn frame_within(
+        &mut self,
+        message: &mut DashStreamMessage,
+        limit: usize,
+        value: &mut Vec<u8>,
+    ) -> Result<Framing, usize> {
+        mark(message, CompressionType::CompressionNone);
+        let plain_bytes = message.encoded_len();
+        if plain_bytes > limit { Err(plain_bytes) } else { Ok(self.frame_of(message, plain_bytes, value)) }
+    }
+
+    fn frame_of(&mut self, message: &mut DashStreamMessage, plain_bytes: usize, value: &mut Vec<u8>) -> Framing {
         if plain_bytes > self.compress_above {
             mark(message, CompressionType::CompressionZstd);
             let mut body = std::mem::take(&mut self.body);
             body.clear();
-            body.reserve(message.encoded_len());
+            body.reserve(plain_bytes + 16);
             message.encode_raw(&mut body);
             let compressed = self.compress(&body, plain_bytes, value);
             self.body = body;
             if compressed {
                 return Framing::Zstd;
             }
+            mark(message, CompressionType::CompressionNone);
         }
-        mark(message, CompressionType::CompressionNone);
         value.clear();
-        value.reserve(1 + message.encoded_len());
+        value.reserve(1 + plain_bytes);
         value.push(PLAIN);
         message.encode_raw(value);
         Framing::Plain
@@ -111,7 +130,18 @@ impl Framer {
         value.push(ZSTD);
         let mut target = std::io::Cursor::new(value);
         target.set_position(1);
-        matches!(compressor.compress_to_buffer(body, &mut target), Ok(written) if written < plain_bytes)
+        match compressor.compress_to_buffer(body, &mut target) {
+            Ok(written) => written < plain_bytes,
+            Err(_) => {
+                self.failures += 1;
+                false
+            }
+        }
+    }
+
+    /// How often zstd refused since this was last asked; those values went plain.
+    pub fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
     }
 }
 
@@ -130,22 +160,25 @@ fn mark(message: &mut DashStreamMessage, compression: CompressionType) {
             header.compression = compression as i32;
         }
     };
-    match &mut message.message {
-        None => {}
-        Some(Payload::Event(payload)) => set(&mut payload.header),
-        Some(Payload::StateDiff(payload)) => set(&mut payload.header),
-        Some(Payload::TokenChunk(payload)) => set(&mut payload.header),
-        Some(Payload::ToolExecution(payload)) => set(&mut payload.header),
-        Some(Payload::Checkpoint(payload)) => set(&mut payload.header),
-        Some(Payload::Metrics(payload)) => set(&mut payload.header),
-        Some(Payload::Error(payload)) => set(&mut payload.header),
-        Some(Payload::ExecutionTrace(payload)) => set(&mut payload.header),
-        Some(Payload::EventBatch(payload)) => {
-            set(&mut payload.header);
-            for event in &mut payload.events {
-                set(&mut event.header);
-            }
-        }
+    let Some(payload) = &mut message.message else { return };
+    set(header_mut(payload));
+    if let Payload::EventBatch(batch) = payload {
+        batch.events.iter_mut().for_each(|event| set(&mut event.header));
+    }
+}
+
+/// The header of a message, whatever its kind; of a batch its own.
+pub fn header_mut(payload: &mut Payload) -> &mut Option<Header> {
+    match payload {
+        Payload::Event(payload) => &mut payload.header,
+        Payload::StateDiff(payload) => &mut payload.header,
+        Payload::TokenChunk(payload) => &mut payload.header,
+        Payload::ToolExecution(payload) => &mut payload.header,
+        Payload::Checkpoint(payload) => &mut payload.header,
+        Payload::Metrics(payload) => &mut payload.header,
+        Payload::Error(payload) => &mut payload.header,
+        Payload::ExecutionTrace(payload) => &mut payload.header,
+        Payload::EventBatch(payload) => &mut payload.header,
     }
 }
 

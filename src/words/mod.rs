@@ -9,6 +9,10 @@ pub mod identity;
 pub mod reason;
 #[cfg(feature = "gateway")]
 pub mod slow_policy;
+#[cfg(any(feature = "gateway", feature = "producer"))]
+pub mod access;
+#[cfg(any(feature = "gateway", feature = "producer"))]
+pub mod header;
 
 #[cfg(feature = "gateway")]
 pub use identity::StreamIdentity;

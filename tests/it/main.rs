@@ -24,6 +24,8 @@ mod two_gateways_agree;
 mod pause_stops_one_partition;
 mod fail_closed_holds_the_commit;
 mod topic_appears_later;
+mod producer_outcomes_are_true;
+mod limiter_is_shared;
 mod group_mode_shares;
 mod stream_changed_is_told;
 mod transactions_are_holes;

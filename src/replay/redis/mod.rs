@@ -15,7 +15,6 @@
 
 pub mod entry;
 pub mod keys;
-mod link;
 mod cover;
 pub mod inlet;
 mod gather;
@@ -32,6 +31,8 @@ mod server_tests;
 mod trouble_tests;
 use thiserror::Error;
 
+use crate::redis_link as link;
+
 pub use crate::observe::stats::RedisBounds;
 pub use inlet::{RedisInlet, RedisSender, ToRedis};
 pub use reader::RedisReader;
@@ -41,3 +42,9 @@ pub use writer::{RedisWriter, RedisWriterOptions};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("Redis is not reachable")]
 pub struct RedisDown;
+
+impl From<link::Failure> for RedisDown {
+    fn from(_: link::Failure) -> Self {
+        RedisDown
+    }
+}

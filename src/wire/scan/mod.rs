@@ -322,7 +322,7 @@ impl Visit for InHeader<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "gateway"))]
 pub(super) use self::tests::typed::message as typed_message;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ pub struct Broker {
     directory: PathBuf,
     port: u16,
     controller_port: u16,
+    /// What makes it one of several.
+    member: Vec<(&'static str, String)>,
     pub kafka: Kafka,
 }
 
@@ -24,13 +26,49 @@ impl Broker {
         let directory = scratch(what);
         let port = ports::free();
         let kafka = Kafka { brokers: format!("127.0.0.1:{port}") };
-        let mut broker = Self { process: None, directory, port, controller_port: ports::free(), kafka };
+        let controller_port = ports::free();
+        let mut broker = Self { process: None, directory, port, controller_port, member: Vec::new(), kafka };
         broker.up();
         broker
     }
 
+    /// Brokers that replicate each other, and wait for two replicas. Each one's `kafka` knows all of them.
+    pub fn cluster(what: &str, count: usize) -> Vec<Self> {
+        assert!(std::env::var("DASHSTREAM_TEST_KAFKA").is_ok(), "DASHSTREAM_TEST_KAFKA is not set: run tests/run");
+        let places: Vec<(u16, u16)> = (0..count).map(|_| (ports::free(), ports::free())).collect();
+        let all = |each: &dyn Fn(usize) -> String| (0..count).map(each).collect::<Vec<_>>().join(",");
+        let addresses = all(&|index| format!("127.0.0.1:{}", places[index].0));
+        let voters = all(&|index| format!("{}@127.0.0.1:{}", index + 1, places[index].1));
+        // 22 characters of base64, of which the last holds four bits only.
+        let cluster = format!("dashstreamtest{:07}A", std::process::id());
+        let broker = |index: usize| Self {
+            process: None,
+            directory: scratch(&format!("{what}-{index}")),
+            port: places[index].0,
+            controller_port: places[index].1,
+            member: vec![
+                ("DASHSTREAM_TEST_KAFKA_CLUSTER", cluster.clone()),
+                ("DASHSTREAM_TEST_KAFKA_NODE", (index + 1).to_string()),
+                ("DASHSTREAM_TEST_KAFKA_VOTERS", voters.clone()),
+            ],
+            kafka: Kafka { brokers: addresses.clone() },
+        };
+        let mut brokers: Vec<Self> = (0..count).map(broker).collect();
+        // Not one after the other: none answers before most are there.
+        brokers.iter_mut().for_each(Self::launch);
+        brokers.iter().for_each(|broker| {
+            Kafka { brokers: format!("127.0.0.1:{}", broker.port) }.wait_for_brokers(count);
+        });
+        brokers
+    }
+
     /// Starts it again with the data that it had, and waits until it answers.
     pub fn up(&mut self) {
+        self.launch();
+        self.kafka.wait_for_metadata();
+    }
+
+    fn launch(&mut self) {
         assert!(self.process.is_none(), "the broker runs already");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker");
         let mut command = Command::new(script);
@@ -39,12 +77,12 @@ impl Broker {
             .arg(self.port.to_string())
             .arg(self.controller_port.to_string())
             .env("DASHSTREAM_TEST_KAFKA_HEAP", "320m")
+            .envs(self.member.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit());
         die_with_parent(&mut command);
         self.process = Some(command.spawn().expect("tests/kafka/broker starts"));
-        self.kafka.wait_for_metadata();
     }
 
     pub fn kill(&mut self) {

@@ -9,36 +9,30 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, Pipeline, RedisError, RedisResult, Value};
 
-use super::RedisDown;
-use crate::config::RedisConfig;
-
 /// How long nobody tries after a failure: doubled up to `longest`, less up to a quarter by chance, so that hosts do not
 /// come back all at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pauses {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
 }
 
 /// What Redis answered to one command, or what it calls its refusal: `OOM`, `READONLY`, `LOADING`, `NOAUTH` …
-pub(super) type Reply = Result<Value, String>;
+pub(crate) type Reply = Result<Value, String>;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It failed a moment ago; nothing was tried.
     Paused,
     /// What was tried and failed, in words without secrets.
     Failed(String),
 }
 
-impl From<Failure> for RedisDown {
-    fn from(_: Failure) -> Self {
-        RedisDown
-    }
-}
+/// The words of a [`Failure`] by silence.
+pub(crate) const NO_ANSWER: &str = "it did not answer in time";
 
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     timeout: Duration,
     pauses: Pauses,
@@ -49,29 +43,34 @@ pub(super) struct Link {
 
 impl Link {
     /// The URL was checked with the configuration; None when there is none.
-    pub(super) fn new(config: &RedisConfig, pauses: Pauses) -> Option<Self> {
-        let url = config.url.as_ref()?;
-        let client = Client::open(url.0.as_str()).ok()?;
-        Some(Self { client, timeout: config.timeout, pauses, connection: None, failures: 0, retry_at: None })
+    #[cfg(feature = "gateway")]
+    pub(crate) fn new(config: &crate::config::RedisConfig, pauses: Pauses) -> Option<Self> {
+        Self::open(&config.url.as_ref()?.0, config.timeout, pauses)
+    }
+
+    /// None: the URL is none of Redis. Nothing is connected yet.
+    pub(crate) fn open(url: &str, timeout: Duration, pauses: Pauses) -> Option<Self> {
+        let client = Client::open(url).ok()?;
+        Some(Self { client, timeout, pauses, connection: None, failures: 0, retry_at: None })
     }
 
     /// Host and port.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
 
     /// When something may be tried: None is now.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         self.retry_at.filter(|at| *at > now)
     }
 
     /// Sends all commands at once and gives one reply for each. The time of the round trip, ms, goes to `took_ms`,
     /// also when it failed after it was sent.
-    pub(super) fn ask(&mut self, commands: &mut Pipeline, took_ms: &dyn Fn(f64)) -> Result<Vec<Reply>, Failure> {
+    pub(crate) fn ask(&mut self, commands: &mut Pipeline, took_ms: &dyn Fn(f64)) -> Result<Vec<Reply>, Failure> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
@@ -121,7 +120,7 @@ fn code_of(error: &RedisError) -> String {
 
 fn words_of(error: &RedisError) -> String {
     if error.is_timeout() {
-        return "it did not answer in time".to_owned();
+        return NO_ANSWER.to_owned();
     }
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()),
@@ -132,7 +131,7 @@ fn words_of(error: &RedisError) -> String {
 }
 
 /// The bytes of a reply; None when there is nothing, or something else.
-pub(super) fn bytes_of(reply: &Value) -> Option<&[u8]> {
+pub(crate) fn bytes_of(reply: &Value) -> Option<&[u8]> {
     match reply {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.as_bytes()),
@@ -141,14 +140,14 @@ pub(super) fn bytes_of(reply: &Value) -> Option<&[u8]> {
 }
 
 /// The members of a reply that is a list of them.
-pub(super) fn members_of(reply: &Value) -> Vec<&[u8]> {
+pub(crate) fn members_of(reply: &Value) -> Vec<&[u8]> {
     match reply {
         Value::Array(items) | Value::Set(items) => items.iter().filter_map(bytes_of).collect(),
         _ => Vec::new(),
     }
 }
 
-pub(super) fn number_of(reply: &Value) -> Option<u64> {
+pub(crate) fn number_of(reply: &Value) -> Option<u64> {
     match reply {
         Value::Int(number) => u64::try_from(*number).ok(),
         Value::Boolean(yes) => Some(u64::from(*yes)),

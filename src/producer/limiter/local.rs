@@ -1,0 +1,90 @@
+//! Buckets of tenants in this process, in bounded number, on the monotonic clock.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::bucket::{Bucket, Rate};
+
+pub(super) struct Local {
+    began: Instant,
+    buckets: Mutex<Buckets>,
+}
+
+impl Local {
+    pub(super) fn new(tenants_max: usize) -> Self {
+        Self { began: Instant::now(), buckets: Mutex::new(Buckets { tenants_max, tenants: HashMap::new() }) }
+    }
+
+    pub(super) fn take(&self, tenant: &str, rate: Rate) -> Result<(), Duration> {
+        let now = self.began.elapsed();
+        self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(tenant, rate, now)
+    }
+}
+
+struct Buckets {
+    tenants_max: usize,
+    tenants: HashMap<Box<str>, Tenant>,
+}
+
+struct Tenant {
+    bucket: Bucket,
+    rate: Rate,
+    used: Duration,
+}
+
+impl Buckets {
+    fn take(&mut self, tenant: &str, rate: Rate, now: Duration) -> Result<(), Duration> {
+        if let Some(known) = self.tenants.get_mut(tenant) {
+            (known.used, known.rate) = (now, rate);
+            return known.bucket.take(rate, now);
+        }
+        if self.tenants.len() >= self.tenants_max {
+            self.forget(now);
+        }
+        let mut bucket = Bucket::full(rate, now);
+        let answer = bucket.take(rate, now);
+        self.tenants.insert(tenant.into(), Tenant { bucket, rate, used: now });
+        answer
+    }
+
+    /// A tenth of the tenants goes, so that not every new tenant looks at all: first those whose bucket is full, which
+    /// lose nothing, then those that were quiet for longest.
+    fn forget(&mut self, now: Duration) {
+        let mut order: Vec<(bool, Duration, Box<str>)> = self
+            .tenants
+            .iter()
+            .map(|(name, tenant)| (!tenant.bucket.is_full(tenant.rate, now), tenant.used, name.clone()))
+            .collect();
+        order.sort_unstable();
+        for (_, _, name) in order.into_iter().take(self.tenants_max.div_ceil(10)) {
+            self.tenants.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_have_buckets_of_their_own_and_full_ones_are_forgotten_first() {
+        let rate = Rate::new(1.0, 2.0).expect("a rate");
+        let mut buckets = Buckets { tenants_max: 10, tenants: HashMap::new() };
+        let at = Duration::from_secs;
+        buckets.take("early", rate, at(0)).expect("its first");
+        for tenant in 0..9 {
+            for _ in 0..2 {
+                buckets.take(&tenant.to_string(), rate, at(100)).expect("its burst");
+            }
+            assert!(buckets.take(&tenant.to_string(), rate, at(100)).is_err());
+        }
+        assert_eq!(buckets.take("early", rate, at(100)), Ok(()));
+        assert_eq!(buckets.tenants.len(), 10);
+        // "early" was used last, but is full again a second later.
+        buckets.take("new", rate, at(101)).expect("its first");
+        assert_eq!(buckets.tenants.len(), 10);
+        assert!(!buckets.tenants.contains_key("early"));
+        assert!((0..9).all(|tenant| buckets.tenants.contains_key(tenant.to_string().as_str())));
+    }
+}
