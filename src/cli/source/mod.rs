@@ -27,6 +27,8 @@ mod expand;
 mod kafka;
 mod gateway;
 mod file;
+mod split;
+mod thaw;
 pub mod error;
 
 use std::path::PathBuf;
@@ -156,4 +158,16 @@ pub struct Ask {
     pub filter: Filter,
     /// Go on after the end of the log as of the start.
     pub follow: bool,
+}
+
+/// Begins to read.
+///
+/// # Errors
+/// When what is asked for is not there or makes no sense, with the next step to take.
+pub fn open(ask: &Ask) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match &ask.place {
+        Place::Kafka(kafka) => Box::new(kafka::KafkaSource::open(kafka, ask)?),
+        Place::Gateway(url) => Box::new(gateway::GatewaySource::open(url, ask)?),
+        Place::File(path) => Box::new(file::FileSource::open(path, ask)?),
+    })
 }

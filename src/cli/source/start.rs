@@ -22,8 +22,7 @@ pub enum From {
 }
 
 /// What may be written, for people.
-pub const ALLOWED: &str =
-    "earliest, latest, an OFFSET, -N (the last N of each partition), an age such as 2h, or a time such as \
+pub const ALLOWED: &str = "earliest, latest, an OFFSET, -N (the last N of each partition), an age such as 2h, or a time such as \
      2026-01-31T12:00:00Z";
 
 impl From {
