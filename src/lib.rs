@@ -50,6 +50,7 @@
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
+//! | `cli::source`, `cli::show` | events from Kafka, a gateway or a file as one stream; events for people and tools | a consumer group; a commit |
 //!
 //! # Invariants
 //!
