@@ -24,7 +24,10 @@ fn a_million_records_are_exported_in_bounded_memory() {
     let topic = kafka.topic("million", PARTITIONS as i32);
     let producer = kafka.producer_with(&topic, &[("linger.ms", "50"), ("batch.num.messages", "20000")]);
     for index in 0..RECORDS {
-        producer.send((index % PARTITIONS) as u32, &seeded::numbered((index % PARTITIONS) as u32, index / PARTITIONS + 1, 150));
+        producer.send(
+            (index % PARTITIONS) as u32,
+            &seeded::numbered((index % PARTITIONS) as u32, index / PARTITIONS + 1, 150),
+        );
     }
     producer.flush();
 

@@ -168,9 +168,12 @@ fn what_retention_took_is_told_and_holes_are_not() {
     kafka.delete_records(&topic, 0, 5);
     let answer = of_topic(&kafka, &topic, &["tail", "--from", "0", "--output", "jsonl"]).expect("tail");
     let objects = answer.objects();
-    assert_eq!(objects[0], serde_json::json!({
-        "kind": "gap", "partition": 0, "from": 0, "to": 5, "reason": "retention",
-    }));
+    assert_eq!(
+        objects[0],
+        serde_json::json!({
+            "kind": "gap", "partition": 0, "from": 0, "to": 5, "reason": "retention",
+        })
+    );
     let offsets: Vec<_> = objects[1..].iter().map(|object| object["offset"].as_u64().expect("an offset")).collect();
     assert_eq!(offsets, (5..20).collect::<Vec<_>>());
     // Whoever asks for all that there is misses nothing.
@@ -217,7 +220,10 @@ fn where_to_begin_and_how_much_is_as_asked() {
     assert_eq!(sequences(&["--from", "2100-01-01T00:00:00Z"]), [0; 0]);
     assert_eq!(sequences(&["--from", "earliest", "--limit", "2"]), [1, 2]);
     // A limit counts what is shown, not what is read.
-    assert_eq!(sequences(&["--from", "earliest", "--limit", "2", "--event-type", "progress", "--thread", "run-0"]), [1, 2]);
+    assert_eq!(
+        sequences(&["--from", "earliest", "--limit", "2", "--event-type", "progress", "--thread", "run-0"]),
+        [1, 2]
+    );
     assert_eq!(sequences(&["--from", "earliest", "--limit", "2", "--event-type", "NODE_START"]), [0; 0]);
 }
 
@@ -270,8 +276,7 @@ fn nothing_is_left_behind() {
     let kafka = Kafka::shared();
     let topic = seeded::topic(&kafka);
     let group = kafka.fresh_name("nobody");
-    let environment =
-        [("KAFKA_BROKERS", kafka.brokers.as_str()), ("KAFKA_TOPIC", &topic), ("KAFKA_GROUP_ID", &group)];
+    let environment = [("KAFKA_BROKERS", kafka.brokers.as_str()), ("KAFKA_TOPIC", &topic), ("KAFKA_GROUP_ID", &group)];
     for arguments in [&["tail"][..], &["export"], &["runs"], &["replay", "--thread", "run-1", "--speed", "0"]] {
         command::answer_with(arguments, &environment).expect("a command");
     }
@@ -310,11 +315,7 @@ fn what_is_wrong_is_said_in_one_line_with_the_next_step() {
     let nobody = ports::free_address();
     check(answer(&["tail", "--gateway", &format!("ws://{nobody}")]), 1, &["--gateway", "gave up"]);
     let unreachable = nobody.to_string();
-    check(
-        command::answer_with(&["tail"], &[("KAFKA_BROKERS", &unreachable)]),
-        1,
-        &[&unreachable, "--kafka-brokers"],
-    );
+    check(command::answer_with(&["tail"], &[("KAFKA_BROKERS", &unreachable)]), 1, &[&unreachable, "--kafka-brokers"]);
 }
 
 #[test]
@@ -334,8 +335,7 @@ fn a_broken_topic_breaks_nobody() {
     }
     producer.flush();
     let objects = of_topic(&kafka, &topic, &["export", "--output", "jsonl"]).expect("export").objects();
-    let shown: Vec<_> =
-        objects.iter().map(|object| object["reason"].as_str().unwrap_or("shown").to_owned()).collect();
+    let shown: Vec<_> = objects.iter().map(|object| object["reason"].as_str().unwrap_or("shown").to_owned()).collect();
     assert_eq!(
         shown,
         ["invalid_protobuf", "payload_too_large", "invalid_protobuf", "unknown_decode_error", "shown"],
@@ -345,7 +345,8 @@ fn a_broken_topic_breaks_nobody() {
 
 #[test]
 fn shells_and_manuals_are_served() {
-    for (shell, part) in [("bash", "_dashstream()"), ("zsh", "#compdef dashstream"), ("fish", "complete -c dashstream")] {
+    for (shell, part) in [("bash", "_dashstream()"), ("zsh", "#compdef dashstream"), ("fish", "complete -c dashstream")]
+    {
         let answer = answer(&["completions", shell]).expect(shell);
         assert!(answer.out.contains(part) && answer.out.contains("event-type"), "{shell}: {}", answer.out.len());
     }

@@ -45,8 +45,7 @@ impl Run {
 
     /// The inside of an `Event`.
     fn event(&self, sequence: u64, at_ms: u64, event_type: u64, node: &str, more: Writer) -> Writer {
-        let mut event =
-            Writer::new().message(1, self.header(sequence, 1, at_ms)).varint(2, event_type).bytes(3, node);
+        let mut event = Writer::new().message(1, self.header(sequence, 1, at_ms)).varint(2, event_type).bytes(3, node);
         event.0.extend_from_slice(&more.0);
         event
     }
@@ -187,12 +186,15 @@ pub fn topic(kafka: &Kafka) -> String {
     let topic = kafka.topic("seeded", PARTITIONS);
     let producer = kafka.producer(&topic);
     for record in records() {
-        producer.send_parts(record.partition, Parts {
-            key: Some(record.key.as_bytes()),
-            value: record.value.as_deref(),
-            timestamp_ms: Some((BEGAN_US / 1_000 + record.at_ms) as i64),
-            headers: &[],
-        });
+        producer.send_parts(
+            record.partition,
+            Parts {
+                key: Some(record.key.as_bytes()),
+                value: record.value.as_deref(),
+                timestamp_ms: Some((BEGAN_US / 1_000 + record.at_ms) as i64),
+                headers: &[],
+            },
+        );
     }
     producer.flush();
     topic
@@ -211,9 +213,7 @@ pub fn numbered(partition: u32, sequence: u64, length: usize) -> Vec<u8> {
         .varint(5, sequence)
         .varint(6, 1)
         .varint(9, 1);
-    let event = both(
-        Writer::new().message(1, header).varint(2, 80).bytes(3, "retrieve"),
-        text("message", &"m".repeat(length)),
-    );
+    let event =
+        both(Writer::new().message(1, header).varint(2, 80).bytes(3, "retrieve"), text("message", &"m".repeat(length)));
     frame(Framing::Plain, &message(1, event))
 }
