@@ -52,6 +52,7 @@
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
 //! | [`producer`] | the producer library: sequence, limits, redaction, batches, limiter, outcome | gateway code; a second try; a queue without a bound |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
+//! | `cli::source`, `cli::show` | events from Kafka, a gateway or a file as one stream; events for people and tools | a consumer group; a commit |
 //!
 //! # Invariants
 //!

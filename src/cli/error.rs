@@ -1,7 +1,10 @@
 //! How a command can fail, and which exit code says so.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
+use super::source::SourceError;
 use crate::config::ConfigErrors;
 use crate::demo::DemoError;
 use crate::gateway::GatewayError;
@@ -20,6 +23,12 @@ pub enum CliError {
     Demo(#[from] DemoError),
     #[error(transparent)]
     Topics(#[from] TopicsError),
+    Source(#[from] SourceError),
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -31,7 +40,8 @@ impl CliError {
             CliError::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
             CliError::Config(_) => 2,
             CliError::Topics(error) | CliError::Gateway(GatewayError::Topics(error)) => error.exit_code(),
-            CliError::Gateway(_) | CliError::Demo(_) => 1,
+            CliError::Gateway(_) | CliError::Demo(_) | CliError::File { .. } => 1,
+            CliError::Source(error) => error.exit_code(),
             // Whoever closes the pipe early, such as `head`, has what it wanted.
             CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             CliError::Output(_) => 1,

@@ -9,6 +9,15 @@ pub mod demo;
 pub mod check_config;
 pub mod topics;
 pub mod docs;
+pub mod source;
+pub mod show;
+pub mod reading;
+pub mod stop;
+pub mod tail;
+pub mod replay;
+pub mod export;
+pub mod runs;
+pub mod shells;
 pub mod error;
 
 use std::ffi::OsString;
@@ -29,6 +38,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write
         Some(("check-config", matches)) => check_config::run(matches, output),
         Some(("topics", matches)) => topics::run(matches, output),
         Some(("docs", matches)) => docs::run(matches, output),
+        Some(("tail", matches)) => tail::run(matches, output),
+        Some(("replay", matches)) => replay::run(matches, output),
+        Some(("export", matches)) => export::run(matches, output),
+        Some(("runs", matches)) => runs::run(matches, output),
+        Some(("completions", matches)) => shells::completions(matches, output),
+        Some(("man", matches)) => shells::man(matches, output),
         _ => unreachable!("clap demands one of the commands above"),
     }
 }
@@ -47,7 +62,8 @@ pub fn command() -> Command {
              dashstream demo                                  see it work, without Kafka\n  \
              dashstream serve --kafka-brokers kafka-1:9092    stream from a real Kafka\n  \
              dashstream check-config                          what would be in force, and why\n  \
-             dashstream topics plan --config dashstream.toml  how topics differ from what is declared\n\n\
+             dashstream topics plan --config dashstream.toml  how topics differ from what is declared\n  \
+             dashstream tail --follow                         look at events as they arrive\n\n\
              Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings, 3 topics are not as \
              declared.",
         )
@@ -57,7 +73,13 @@ pub fn command() -> Command {
         .subcommand(demo::command())
         .subcommand(check_config::command())
         .subcommand(topics::command())
+        .subcommand(tail::command())
+        .subcommand(runs::command())
+        .subcommand(replay::command())
+        .subcommand(export::command())
         .subcommand(docs::command())
+        .subcommand(shells::completions_command())
+        .subcommand(shells::man_command())
 }
 
 #[cfg(test)]

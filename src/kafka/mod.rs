@@ -37,6 +37,8 @@ pub mod commit_queue;
 #[cfg(feature = "gateway")]
 pub mod context;
 #[cfg(feature = "gateway")]
+pub mod reading;
+#[cfg(feature = "gateway")]
 pub mod control;
 #[cfg(feature = "gateway")]
 mod session;

@@ -21,3 +21,5 @@ pub mod ledger;
 pub mod load;
 pub mod hostile;
 pub mod browser;
+pub mod seeded;
+pub mod command;
