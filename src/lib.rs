@@ -49,6 +49,7 @@
 //! | [`gateway`] | wiring, threads, supervision, shutdown | decisions about records and clients |
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
+//! | `analysis` | what the events of a run mean: spans, critical path, costs, states | where events come from; how findings look; a clock |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
 //!
 //! # Invariants
@@ -122,6 +123,8 @@ pub mod observe;
 pub mod page;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "gateway")]
+pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::analysis::prices::Prices;
+
 /// Everything that a command of the gateway needs to know. Sections are those of the TOML file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +22,7 @@ pub struct Config {
     pub lag: LagConfig,
     pub shutdown: ShutdownConfig,
     pub logging: LoggingConfig,
+    pub costs: CostsConfig,
 }
 
 #[derive(Clone, Debug)]
@@ -402,6 +405,12 @@ pub struct LagConfig {
 pub struct ShutdownConfig {
     /// One deadline for everything between the signal and the exit.
     pub deadline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct CostsConfig {
+    /// Empty: nobody said what tokens cost.
+    pub prices: Prices,
 }
 
 #[derive(Clone, Debug)]

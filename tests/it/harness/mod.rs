@@ -20,3 +20,5 @@ pub mod ledger;
 pub mod load;
 pub mod hostile;
 pub mod browser;
+pub mod pty;
+pub mod story;
