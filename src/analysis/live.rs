@@ -445,8 +445,12 @@ mod tests {
         for index in (5..60_u32).rev() {
             script.chunk("r12", |chunk| chunk.chunk_index = index);
         }
-        (0..20).for_each(|_| drop(script.chunk("r12", |chunk| chunk.text = "é".repeat(1_500)).messages.len()));
-        (0..ERRORS_MAX + 10).for_each(|_| drop(script.event(EventType::NodeError, "n1", &[]).messages.len()));
+        for _ in 0..20 {
+            script.chunk("r12", |chunk| chunk.text = "é".repeat(1_500));
+        }
+        for _ in 0..ERRORS_MAX + 10 {
+            script.event(EventType::NodeError, "n1", &[]);
+        }
         let now = live(&script);
         let run = now.runs()[0];
         assert_eq!((run.nodes.len(), run.streams.len(), run.errors.len()), (NODES_MAX, STREAMS_MAX, ERRORS_MAX));

@@ -35,3 +35,5 @@ pub use told::{Told, What};
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod hostile_tests;

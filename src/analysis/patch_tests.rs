@@ -196,7 +196,8 @@ proptest! {
         let patch = Value::from(patch);
         let theirs: json_patch::Patch = serde_json::from_value(patch.clone()).expect("a patch");
         let mut expected = state.clone();
-        let expected = json_patch::patch(&mut expected, &theirs).map(|()| expected).ok();
+        // Not its `patch`, which panics where it cannot take back what it did.
+        let expected = json_patch::patch_unsafe(&mut expected, &theirs).map(|()| expected).ok();
         prop_assert_eq!(apply(&state, &patch).ok(), expected);
     }
 }

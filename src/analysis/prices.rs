@@ -98,7 +98,7 @@ impl Prices {
             Some(start) => model.starts_with(start),
             None => model == name,
         };
-        let rank = |name: &str| (name.len(), !name.ends_with('*'));
+        let rank = |name: &str| (name.trim_end_matches('*').len(), !name.ends_with('*'));
         let fitting = self.rows.iter().filter(|(name, _)| fits(name));
         fitting.max_by_key(|(name, _)| rank(name)).map(|(_, price)| *price)
     }

@@ -270,7 +270,17 @@ struct Current {
     nth: u32,
     /// Where in `runs`; `None`: seen and not kept.
     kept: Option<usize>,
+    began: bool,
     ended: bool,
+    /// The earliest moment that an event names.
+    first_us: i64,
+}
+
+impl Current {
+    /// A start is that of another run after this one has ended, unless it is its own that came late.
+    fn is_over(&self, start: &Told) -> bool {
+        self.ended && (self.began || start.at_us > self.first_us)
+    }
 }
 
 impl Collector {
@@ -301,7 +311,9 @@ impl Collector {
                 return;
             }
             None => Some(1),
-            Some(current) if begins && current.ended && !again(current.kept) => Some(current.nth.saturating_add(1)),
+            Some(current) if begins && current.is_over(&told) && !again(current.kept) => {
+                Some(current.nth.saturating_add(1))
+            }
             Some(_) => None,
         };
         if let Some(nth) = nth {
@@ -313,9 +325,12 @@ impl Collector {
             } else if wanted {
                 self.left_out += 1;
             }
-            self.current.insert(owner.clone(), Current { nth, kept, ended: false });
+            let first_us = told.at_us;
+            self.current.insert(owner.clone(), Current { nth, kept, began: false, ended: false, first_us });
         }
         let Some(current) = self.current.get_mut(&owner) else { return };
+        current.began |= begins;
+        current.first_us = current.first_us.min(told.at_us);
         current.ended |= matches!(told.what, What::GraphEnd { .. } | What::GraphError { .. });
         if let Some(run) = current.kept.and_then(|index| self.runs.get_mut(index)) {
             run.add(told);

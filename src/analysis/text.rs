@@ -16,7 +16,9 @@ pub fn one_line(text: &str, chars_max: usize) -> String {
             continue;
         }
         if count + usize::from(blank) >= chars_max {
-            line.pop();
+            if count >= chars_max {
+                line.pop();
+            }
             line.push('…');
             break;
         }

@@ -108,7 +108,7 @@ pub fn follow(run: &Run, point: &Point) -> Trail {
     let mut reached = *point == Point::End;
     for (index, event) in run.events.iter().enumerate() {
         if is_after(point, event) {
-            reached = true;
+            reached = matches!(point, Point::Sequence(_));
             break;
         }
         follower.event(index, event);

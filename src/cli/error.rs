@@ -1,7 +1,11 @@
 //! How a command can fail, and which exit code says so.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
+use super::gather::ExplainError;
+use super::source::SourceError;
 use crate::config::ConfigErrors;
 use crate::demo::DemoError;
 use crate::gateway::GatewayError;
@@ -17,6 +21,12 @@ pub enum CliError {
     Gateway(#[from] GatewayError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error("cannot write {}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
     #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -26,8 +36,9 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
-            CliError::Config(_) => 2,
-            CliError::Gateway(_) | CliError::Demo(_) => 1,
+            CliError::Config(_) | CliError::Explain(_) => 2,
+            CliError::Gateway(_) | CliError::Demo(_) | CliError::File { .. } => 1,
+            CliError::Source(error) => error.exit_code(),
             // Whoever closes the pipe early, such as `head`, has what it wanted.
             CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             CliError::Output(_) => 1,

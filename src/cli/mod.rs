@@ -8,6 +8,24 @@ pub mod serve;
 pub mod demo;
 pub mod check_config;
 pub mod docs;
+pub mod source;
+pub mod show;
+pub mod reading;
+pub mod stop;
+pub mod tail;
+pub mod replay;
+pub mod export;
+pub mod runs;
+mod gather;
+mod sheet;
+pub mod inspect;
+mod inspect_text;
+pub mod diff;
+pub mod costs;
+pub mod profile;
+pub mod flamegraph;
+pub mod watch;
+pub mod shells;
 pub mod error;
 
 use std::ffi::OsString;
@@ -27,6 +45,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write
         Some(("demo", matches)) => demo::run(matches),
         Some(("check-config", matches)) => check_config::run(matches, output),
         Some(("docs", matches)) => docs::run(matches, output),
+        Some(("tail", matches)) => tail::run(matches, output),
+        Some(("replay", matches)) => replay::run(matches, output),
+        Some(("export", matches)) => export::run(matches, output),
+        Some(("runs", matches)) => runs::run(matches, output),
+        Some(("inspect", matches)) => inspect::run(matches, output),
+        Some(("diff", matches)) => diff::run(matches, output),
+        Some(("costs", matches)) => costs::run(matches, output),
+        Some(("profile", matches)) => profile::run(matches, output),
+        Some(("flamegraph", matches)) => flamegraph::run(matches, output),
+        Some(("watch", matches)) => watch::run(matches),
+        Some(("completions", matches)) => shells::completions(matches, output),
+        Some(("man", matches)) => shells::man(matches, output),
         _ => unreachable!("clap demands one of the commands above"),
     }
 }
@@ -44,7 +74,9 @@ pub fn command() -> Command {
             "Examples:\n  \
              dashstream demo                                  see it work, without Kafka\n  \
              dashstream serve --kafka-brokers kafka-1:9092    stream from a real Kafka\n  \
-             dashstream check-config                          what would be in force, and why\n\n\
+             dashstream check-config                          what would be in force, and why\n  \
+             dashstream tail --follow                         look at events as they arrive\n  \
+             dashstream inspect --thread run-1                explain one run\n\n\
              Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings.",
         )
         .subcommand_required(true)
@@ -52,7 +84,19 @@ pub fn command() -> Command {
         .subcommand(serve::command())
         .subcommand(demo::command())
         .subcommand(check_config::command())
+        .subcommand(tail::command())
+        .subcommand(runs::command())
+        .subcommand(watch::command())
+        .subcommand(inspect::command())
+        .subcommand(diff::command())
+        .subcommand(costs::command())
+        .subcommand(profile::command())
+        .subcommand(flamegraph::command())
+        .subcommand(replay::command())
+        .subcommand(export::command())
         .subcommand(docs::command())
+        .subcommand(shells::completions_command())
+        .subcommand(shells::man_command())
 }
 
 #[cfg(test)]

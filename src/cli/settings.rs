@@ -15,7 +15,43 @@ const COMMON: [&str; 6] =
 
 /// The command with `--config`, a flag per setting, and its example.
 pub fn with_flags(command: Command, example: &str) -> Command {
-    let file = Arg::new("config")
+    command
+        .arg(config_file())
+        .args(KEYS.iter().filter(|key| !key.secret).map(flag))
+        .after_help(format!("{example}\n\n--help shows every setting."))
+        .after_long_help(format!("{example}\n\n{SECRETS}"))
+}
+
+/// What a command needs that speaks to Kafka and serves nobody.
+const OF_KAFKA: [&str; 11] = [
+    "kafka.brokers",
+    "kafka.topic",
+    "kafka.security_protocol",
+    "kafka.sasl_mechanism",
+    "kafka.sasl_username",
+    "kafka.ssl_ca_location",
+    "kafka.ssl_certificate_location",
+    "kafka.ssl_key_location",
+    "kafka.ssl_endpoint_algorithm",
+    "kafka.broker_address_family",
+    "kafka.payload_max_bytes",
+];
+
+/// The command with `--config` and the flags that say which Kafka and how to get in, as `serve` has them.
+pub fn with_kafka_flags(command: Command) -> Command {
+    let keys = KEYS.iter().filter(|key| OF_KAFKA.contains(&key.full_name().as_str()));
+    command.arg(config_file()).args(keys.map(|key| match (flag(key), key.name) {
+        (flag, "brokers") => flag.short('b').visible_alias("brokers"),
+        (flag, "topic") => flag.short('t').visible_alias("topic"),
+        (flag, _) => flag,
+    }))
+}
+
+const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password, \
+     replay.redis.url) are no flags, since everybody on a host can read those: use the environment or the file.";
+
+fn config_file() -> Arg {
+    Arg::new("config")
         .long("config")
         .value_name("FILE")
         .value_parser(PathBufValueParser::new())
@@ -23,16 +59,8 @@ pub fn with_flags(command: Command, example: &str) -> Command {
         .long_help(
             "TOML file with [section] and key = value. Flags win over the environment, which wins over the file.\n\
              [env: DASHSTREAM_CONFIG]",
-        );
-    command
-        .arg(file)
-        .args(KEYS.iter().filter(|key| !key.secret).map(flag))
-        .after_help(format!("{example}\n\n--help shows every setting."))
-        .after_long_help(format!("{example}\n\n{SECRETS}"))
+        )
 }
-
-const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password, \
-     replay.redis.url) are no flags, since everybody on a host can read those: use the environment or the file.";
 
 fn flag(key: &'static Key) -> Arg {
     let name = key.full_name();
@@ -72,7 +100,8 @@ fn first_sentence(effect: &str) -> &str {
 pub fn inputs(matches: &ArgMatches) -> Inputs {
     let given = |key: &Key| {
         let name = key.full_name();
-        let text = matches.get_one::<String>(&name)?;
+        // Not every command has every flag.
+        let text = matches.try_get_one::<String>(&name).ok().flatten()?;
         Some((name, text.clone()))
     };
     Inputs {

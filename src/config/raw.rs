@@ -212,6 +212,31 @@ impl Raw {
     }
 }
 
+/// What the environment says about the terminal; no setting of ours, but a custom of all programs.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TerminalWishes {
+    /// `COLUMNS`.
+    pub columns: Option<usize>,
+    /// `NO_COLOR`, with any value but an empty one.
+    pub no_colour: bool,
+    /// `TERM=dumb`.
+    pub is_dumb: bool,
+}
+
+pub fn terminal() -> TerminalWishes {
+    let mut wishes = TerminalWishes::default();
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        match name {
+            "COLUMNS" => wishes.columns = value.parse().ok().filter(|columns| (20..=10_000).contains(columns)),
+            "NO_COLOR" => wishes.no_colour = !value.is_empty(),
+            "TERM" => wishes.is_dumb = value == "dumb",
+            _ => {}
+        }
+    }
+    wishes
+}
+
 /// The names of a section's keys, in one of their spellings.
 pub(super) fn names_in(section: &str, spelling: fn(&Key) -> String) -> String {
     let names: Vec<_> = KEYS.iter().filter(|key| key.section == section).map(spelling).collect();

@@ -23,6 +23,8 @@ pub enum Purpose {
     Lag,
     /// A cold reader: reads by offset, belongs to no group, commits nothing.
     Cold,
+    /// A command that reads a topic from its terminal: no group, no commits, and its queue is its own.
+    Read,
     /// The idempotent producer of dead letters.
     DeadLetters,
     /// A producer of events (demo, tools).
@@ -36,6 +38,7 @@ impl Purpose {
             Self::Probe => "probe",
             Self::Lag => "lag",
             Self::Cold => "cold",
+            Self::Read => "read",
             Self::DeadLetters => "dlq",
             Self::Producer => "producer",
         }
@@ -65,6 +68,7 @@ pub fn client_config(kafka: &KafkaConfig, purpose: Purpose) -> rdkafka::ClientCo
             config.set("allow.auto.create.topics", "false").set("isolation.level", "read_committed");
         }
         Purpose::Cold => cold(&mut config, kafka),
+        Purpose::Read => read(&mut config, kafka),
         Purpose::DeadLetters => {
             config
                 .set("acks", "all")
@@ -128,6 +132,24 @@ fn cold(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
         .set("queued.max.messages.kbytes", (COLD_QUEUE_BYTES / 1024).to_string())
         .set("queued.min.messages", "4000")
         .set("fetch.message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("fetch.max.bytes", MESSAGE_MAX_BYTES.to_string())
+        .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());
+}
+
+/// Bytes fetched ahead for a command that reads, all partitions together.
+const READ_QUEUE_KBYTES: u64 = 32 * 1024;
+/// Of one partition in one answer: equal shares keep partitions side by side, which is what merging them by time needs.
+const READ_FETCH_BYTES: u64 = 1 << 20;
+
+fn read(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
+    reading(config, kafka);
+    config
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", READ_QUEUE_KBYTES.to_string())
+        .set("queued.min.messages", "100000")
+        .set("fetch.message.max.bytes", READ_FETCH_BYTES.to_string())
         .set("fetch.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());
 }
@@ -235,7 +257,7 @@ mod tests {
     #[test]
     fn librdkafka_accepts_every_other_purpose() {
         let kafka = settings("127.0.0.1:1");
-        for purpose in [Purpose::Probe, Purpose::Lag] {
+        for purpose in [Purpose::Probe, Purpose::Lag, Purpose::Read] {
             BaseConsumer::<rdkafka::consumer::DefaultConsumerContext>::from_config(&client_config(&kafka, purpose))
                 .unwrap_or_else(|error| panic!("{purpose:?}: {error}"));
         }

@@ -16,6 +16,7 @@ pub mod start;
 pub mod commit;
 pub mod commit_queue;
 pub mod context;
+pub mod reading;
 pub mod control;
 mod session;
 pub mod poll;

@@ -161,6 +161,16 @@ mod tests {
         }
     }
 
+    /// Without its feature `float_roundtrip`, `serde_json` reads some numbers as their neighbours.
+    #[test]
+    fn a_state_that_was_written_and_read_has_the_same_hash() {
+        for number in [0.385_142_326_217_920_05, 1.797_693_134_862_315_7e308, 5e-324, 0.1 + 0.2, 1.0 / 3.0] {
+            let state = json!({ "number": number });
+            let read: Value = serde_json::from_slice(&canonical_json(&state)).expect("JSON");
+            assert_eq!(state_hash(&read), state_hash(&state), "{number}");
+        }
+    }
+
     #[test]
     fn a_deep_state_is_hashed_and_no_stack_overflows() {
         let mut state = json!(1);

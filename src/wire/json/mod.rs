@@ -53,6 +53,18 @@ pub fn events_json(body: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// Appends what a message says beyond its header as one JSON object, in full: of an event its attributes, of the
+/// others their fields. Bytes that are JSON by convention are embedded as they are, line breaks included; a compressed
+/// state that is too large to be opened on the way stays compressed, as `{"base64": …}`.
+pub fn data_json(message: &Payload, out: &mut Vec<u8>) {
+    payload::data(&mut Writer::new(out, usize::MAX), message);
+}
+
+/// The name of an event type without its prefix; `UNKNOWN_<n>` for one that this schema does not have.
+pub fn event_type_name(number: i32) -> std::borrow::Cow<'static, str> {
+    payload::event_type(number)
+}
+
 /// As many headers as fit.
 fn headers_json(body: &[u8], limit_bytes: usize, out: &mut Vec<u8>) {
     let mut scanned = Scan::default();

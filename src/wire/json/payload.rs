@@ -77,12 +77,32 @@ pub(super) fn event(writer: &mut Writer<'_>, event: &Event) {
         writer.key("node_id").string(&event.node_id);
         decimal(writer, "duration_us", event.duration_us);
         writer.key("llm_request_id").string(&event.llm_request_id);
-        writer.key("attributes").object(|writer| {
-            for (name, value) in &event.attributes {
-                attribute(writer.key(name), value);
-            }
-        });
+        writer.key("attributes");
+        attributes(writer, event);
     });
+}
+
+fn attributes(writer: &mut Writer<'_>, event: &Event) {
+    writer.object(|writer| {
+        for (name, value) in &event.attributes {
+            attribute(writer.key(name), value);
+        }
+    });
+}
+
+/// What a message says beyond its header, as one object; of an event its attributes.
+pub(super) fn data(writer: &mut Writer<'_>, message: &Payload) {
+    match message {
+        Payload::Event(message) => attributes(writer, message),
+        Payload::StateDiff(message) => writer.object(|writer| state_diff_fields(writer, message)),
+        Payload::TokenChunk(message) => writer.object(|writer| token_chunk_fields(writer, message)),
+        Payload::ToolExecution(message) => writer.object(|writer| tool_execution_fields(writer, message)),
+        Payload::Checkpoint(message) => writer.object(|writer| checkpoint_fields(writer, message)),
+        Payload::Metrics(message) => writer.object(|writer| metrics_fields(writer, message)),
+        Payload::Error(message) => writer.object(|writer| error_fields(writer, message)),
+        Payload::ExecutionTrace(message) => writer.object(|writer| execution_trace_fields(writer, message)),
+        Payload::EventBatch(_) => writer.object(|_| {}),
+    }
 }
 
 /// Nesting is bounded by the decoder, at less than fifty levels.
@@ -110,15 +130,19 @@ fn attribute(writer: &mut Writer<'_>, value: &AttributeValue) {
 fn state_diff(writer: &mut Writer<'_>, diff: &StateDiff) {
     writer.object(|writer| {
         opening(writer, Kind::StateDiff, &diff.header);
-        writer.key("base_checkpoint_id").hex(&diff.base_checkpoint_id);
-        writer.key("operations").array(|writer| {
-            for operation in &diff.operations {
-                diff_operation(writer, operation);
-            }
-        });
-        writer.key("full_state").json(&diff.full_state);
-        writer.key("state_hash").hex(&diff.state_hash);
+        state_diff_fields(writer, diff);
     });
+}
+
+fn state_diff_fields(writer: &mut Writer<'_>, diff: &StateDiff) {
+    writer.key("base_checkpoint_id").hex(&diff.base_checkpoint_id);
+    writer.key("operations").array(|writer| {
+        for operation in &diff.operations {
+            diff_operation(writer, operation);
+        }
+    });
+    writer.key("full_state").json(&diff.full_state);
+    writer.key("state_hash").hex(&diff.state_hash);
 }
 
 /// As in RFC 6902: `from` and `value` only where the operation has them.
@@ -148,63 +172,75 @@ fn diff_operation(writer: &mut Writer<'_>, operation: &DiffOperation) {
 fn token_chunk(writer: &mut Writer<'_>, chunk: &TokenChunk) {
     writer.object(|writer| {
         opening(writer, Kind::TokenChunk, &chunk.header);
-        writer.key("request_id").string(&chunk.request_id);
-        writer.key("text").string(&chunk.text);
-        writer.key("chunk_index").u32(chunk.chunk_index);
-        writer.key("is_final").bool(chunk.is_final);
-        let reason = FinishReason::try_from(chunk.finish_reason).ok().map(|reason| reason.as_str_name());
-        writer.key("finish_reason").string(&name(chunk.finish_reason, reason, "FINISH_REASON_"));
-        writer.key("model").string(&chunk.model);
-        writer.key("stats");
-        match &chunk.stats {
-            None => writer.null(),
-            Some(stats) => writer.object(|writer| {
-                writer.key("prompt_tokens").u32(stats.prompt_tokens);
-                writer.key("completion_tokens").u32(stats.completion_tokens);
-                writer.key("total_tokens").u32(stats.total_tokens);
-            }),
-        }
-        if !chunk.token_ids.is_empty() {
-            writer.key("token_ids").array(|writer| chunk.token_ids.iter().for_each(|id| writer.u32(*id)));
-        }
-        if !chunk.logprobs.is_empty() {
-            writer.key("logprobs").array(|writer| chunk.logprobs.iter().for_each(|value| writer.f32(*value)));
-        }
+        token_chunk_fields(writer, chunk);
     });
+}
+
+fn token_chunk_fields(writer: &mut Writer<'_>, chunk: &TokenChunk) {
+    writer.key("request_id").string(&chunk.request_id);
+    writer.key("text").string(&chunk.text);
+    writer.key("chunk_index").u32(chunk.chunk_index);
+    writer.key("is_final").bool(chunk.is_final);
+    let reason = FinishReason::try_from(chunk.finish_reason).ok().map(|reason| reason.as_str_name());
+    writer.key("finish_reason").string(&name(chunk.finish_reason, reason, "FINISH_REASON_"));
+    writer.key("model").string(&chunk.model);
+    writer.key("stats");
+    match &chunk.stats {
+        None => writer.null(),
+        Some(stats) => writer.object(|writer| {
+            writer.key("prompt_tokens").u32(stats.prompt_tokens);
+            writer.key("completion_tokens").u32(stats.completion_tokens);
+            writer.key("total_tokens").u32(stats.total_tokens);
+        }),
+    }
+    if !chunk.token_ids.is_empty() {
+        writer.key("token_ids").array(|writer| chunk.token_ids.iter().for_each(|id| writer.u32(*id)));
+    }
+    if !chunk.logprobs.is_empty() {
+        writer.key("logprobs").array(|writer| chunk.logprobs.iter().for_each(|value| writer.f32(*value)));
+    }
 }
 
 fn tool_execution(writer: &mut Writer<'_>, tool: &ToolExecution) {
     writer.object(|writer| {
         opening(writer, Kind::ToolExecution, &tool.header);
-        writer.key("call_id").string(&tool.call_id);
-        writer.key("tool_name").string(&tool.tool_name);
-        let stage = ExecutionStage::try_from(tool.stage).ok().map(|stage| stage.as_str_name());
-        writer.key("stage").string(&name(tool.stage, stage, "EXECUTION_STAGE_"));
-        writer.key("arguments").json(&tool.arguments);
-        writer.key("result").json(&tool.result);
-        writer.key("error").string(&tool.error);
-        writer.key("error_details");
-        match &tool.error_details {
-            None => writer.null(),
-            Some(details) => writer.object(|writer| error_fields(writer, details)),
-        }
-        decimal(writer, "duration_us", tool.duration_us);
-        writer.key("retry_count").u32(tool.retry_count);
+        tool_execution_fields(writer, tool);
     });
+}
+
+fn tool_execution_fields(writer: &mut Writer<'_>, tool: &ToolExecution) {
+    writer.key("call_id").string(&tool.call_id);
+    writer.key("tool_name").string(&tool.tool_name);
+    let stage = ExecutionStage::try_from(tool.stage).ok().map(|stage| stage.as_str_name());
+    writer.key("stage").string(&name(tool.stage, stage, "EXECUTION_STAGE_"));
+    writer.key("arguments").json(&tool.arguments);
+    writer.key("result").json(&tool.result);
+    writer.key("error").string(&tool.error);
+    writer.key("error_details");
+    match &tool.error_details {
+        None => writer.null(),
+        Some(details) => writer.object(|writer| error_fields(writer, details)),
+    }
+    decimal(writer, "duration_us", tool.duration_us);
+    writer.key("retry_count").u32(tool.retry_count);
 }
 
 fn checkpoint(writer: &mut Writer<'_>, checkpoint: &Checkpoint) {
     writer.object(|writer| {
         opening(writer, Kind::Checkpoint, &checkpoint.header);
-        writer.key("checkpoint_id").hex(&checkpoint.checkpoint_id);
-        writer.key("state");
-        checkpoint_state(writer, &checkpoint.state);
-        writer.key("state_type").string(&checkpoint.state_type);
-        writer.key("checksum").hex(&checkpoint.checksum);
-        writer.key("storage_uri").string(&checkpoint.storage_uri);
-        writer.key("metadata");
-        strings(writer, &checkpoint.metadata);
+        checkpoint_fields(writer, checkpoint);
     });
+}
+
+fn checkpoint_fields(writer: &mut Writer<'_>, checkpoint: &Checkpoint) {
+    writer.key("checkpoint_id").hex(&checkpoint.checkpoint_id);
+    writer.key("state");
+    checkpoint_state(writer, &checkpoint.state);
+    writer.key("state_type").string(&checkpoint.state_type);
+    writer.key("checksum").hex(&checkpoint.checksum);
+    writer.key("storage_uri").string(&checkpoint.storage_uri);
+    writer.key("metadata");
+    strings(writer, &checkpoint.metadata);
 }
 
 /// The state says by its first bytes that it is compressed: no JSON begins with zstd's magic.
@@ -215,7 +251,7 @@ fn checkpoint_state(writer: &mut Writer<'_>, state: &[u8]) {
     }
     match Inflater::new(SCRATCH_BYTES_MAX).small(state) {
         Ok(state) => writer.json(state),
-        Err(Refusal::TooLarge { .. }) => writer.give_up(),
+        Err(Refusal::TooLarge { .. }) if writer.is_bounded() => writer.give_up(),
         Err(_) => writer.base64(state),
     }
 }
@@ -223,16 +259,20 @@ fn checkpoint_state(writer: &mut Writer<'_>, state: &[u8]) {
 fn metrics(writer: &mut Writer<'_>, metrics: &Metrics) {
     writer.object(|writer| {
         opening(writer, Kind::Metrics, &metrics.header);
-        writer.key("scope").string(&metrics.scope);
-        writer.key("scope_id").string(&metrics.scope_id);
-        writer.key("metrics").object(|writer| {
-            for (name, value) in &metrics.metrics {
-                metric(writer.key(name), value);
-            }
-        });
-        writer.key("tags");
-        strings(writer, &metrics.tags);
+        metrics_fields(writer, metrics);
     });
+}
+
+fn metrics_fields(writer: &mut Writer<'_>, metrics: &Metrics) {
+    writer.key("scope").string(&metrics.scope);
+    writer.key("scope_id").string(&metrics.scope_id);
+    writer.key("metrics").object(|writer| {
+        for (name, value) in &metrics.metrics {
+            metric(writer.key(name), value);
+        }
+    });
+    writer.key("tags");
+    strings(writer, &metrics.tags);
 }
 
 fn metric(writer: &mut Writer<'_>, metric: &MetricValue) {
@@ -274,30 +314,34 @@ fn error_fields(writer: &mut Writer<'_>, error: &Error) {
 fn execution_trace(writer: &mut Writer<'_>, trace: &ExecutionTrace) {
     writer.object(|writer| {
         opening(writer, Kind::ExecutionTrace, &trace.header);
-        // The header has a `thread_id` too, and that is the one by which events are found.
-        writer.key("trace_thread_id").string(&trace.thread_id);
-        writer.key("execution_id").string(&trace.execution_id);
-        writer.key("nodes_executed").array(|writer| {
-            for node in &trace.nodes_executed {
-                node_record(writer, node);
-            }
-        });
-        decimal(writer, "total_duration_ms", trace.total_duration_ms);
-        decimal(writer, "total_tokens", trace.total_tokens);
-        writer.key("errors").array(|writer| {
-            for error in &trace.errors {
-                error_record(writer, error);
-            }
-        });
-        writer.key("completed").bool(trace.completed);
-        writer.key("started_at").string(&trace.started_at);
-        writer.key("ended_at").string(&trace.ended_at);
-        writer.key("final_state").json(&trace.final_state);
-        writer.key("metadata").object(|writer| {
-            for (name, value) in &trace.metadata {
-                writer.key(name).json(value);
-            }
-        });
+        execution_trace_fields(writer, trace);
+    });
+}
+
+fn execution_trace_fields(writer: &mut Writer<'_>, trace: &ExecutionTrace) {
+    // The header has a `thread_id` too, and that is the one by which events are found.
+    writer.key("trace_thread_id").string(&trace.thread_id);
+    writer.key("execution_id").string(&trace.execution_id);
+    writer.key("nodes_executed").array(|writer| {
+        for node in &trace.nodes_executed {
+            node_record(writer, node);
+        }
+    });
+    decimal(writer, "total_duration_ms", trace.total_duration_ms);
+    decimal(writer, "total_tokens", trace.total_tokens);
+    writer.key("errors").array(|writer| {
+        for error in &trace.errors {
+            error_record(writer, error);
+        }
+    });
+    writer.key("completed").bool(trace.completed);
+    writer.key("started_at").string(&trace.started_at);
+    writer.key("ended_at").string(&trace.ended_at);
+    writer.key("final_state").json(&trace.final_state);
+    writer.key("metadata").object(|writer| {
+        for (name, value) in &trace.metadata {
+            writer.key(name).json(value);
+        }
     });
 }
 

@@ -25,6 +25,11 @@ impl<'a> Writer<'a> {
         self.over
     }
 
+    /// There is a limit to be kept at all.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.end_max != usize::MAX
+    }
+
     /// Something was left out on purpose: the same as not fitting.
     pub(super) fn give_up(&mut self) {
         self.over = true;
@@ -92,10 +97,15 @@ impl<'a> Writer<'a> {
         self.literal(&value.to_string());
     }
 
-    /// A number as long as every JSON reader keeps it exactly, else its decimal text.
+    /// A number as long as every JSON reader keeps it exactly, else its decimal text. Without a limit, which is to be
+    /// read by us again, always a number.
     pub(super) fn i64(&mut self, value: i64) {
         const EXACT: u64 = 1 << 53;
-        if value.unsigned_abs() <= EXACT { self.literal(&value.to_string()) } else { self.string(&value.to_string()) }
+        if value.unsigned_abs() <= EXACT || !self.is_bounded() {
+            self.literal(&value.to_string());
+        } else {
+            self.string(&value.to_string());
+        }
     }
 
     /// JSON has no word for what is not finite: then its name.

@@ -127,6 +127,12 @@ impl Story {
         self
     }
 
+    /// What was said so far is not sent; it goes on from there.
+    pub fn forget(&mut self) -> &mut Self {
+        self.messages.clear();
+        self
+    }
+
     /// Lets the message of this sequence be lost.
     pub fn lose(&mut self, sequence: u64) -> &mut Self {
         self.messages.remove(sequence as usize - 1);

@@ -1,0 +1,87 @@
+//! `dashstream export`: events as a document, in constant memory, which every reading command can read again.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::builder::PathBufValueParser;
+use clap::{Arg, ArgMatches, Command};
+
+use super::CliError;
+use super::reading::{self, Ended, Flags, Found, Reading, remark};
+use super::show::Form;
+use super::stop::Stop;
+
+const FLAGS: Flags = Flags {
+    from: "earliest",
+    follow: false,
+    limit: Some("Export so many events at most, filters applied"),
+    forms: &[Form::Json, Form::Jsonl, Form::Csv],
+    thread_required: false,
+};
+
+pub fn command() -> Command {
+    let command = Command::new("export")
+        .about("Write events as json, jsonl or csv, to be read again or by other tools")
+        .long_about(
+            "Writes everything up to where the log ends now, in constant memory. json is one document with the events \
+             first and their sum behind them; jsonl is one object per line; csv has the predecessor's columns, then \
+             kind and data. All kinds of messages are written, and what is missing or cannot be read is named. json \
+             and jsonl can be read again with --file by every command that reads.",
+        )
+        .arg(
+            Arg::new("to")
+                .long("to")
+                .value_name("FILE")
+                .value_parser(PathBufValueParser::new())
+                .help("Write to this file instead of standard output; it appears when it is complete")
+                .help_heading("How shown"),
+        );
+    reading::with_flags(
+        command,
+        FLAGS,
+        "Examples:\n  \
+         dashstream export --thread run-1 --to run-1.json\n  \
+         dashstream export --from 1d --output csv --kind metrics > metrics.csv\n  \
+         dashstream tail --file run-1.json --from earliest",
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    let reading = Reading::of(matches)?;
+    let stop = Stop::on_signals()?;
+    let (ended, found) = match matches.get_one::<PathBuf>("to") {
+        None => reading::print(&reading, &stop, true, output)?,
+        Some(path) => to_file(&reading, &stop, path)?,
+    };
+    if ended == Ended::Stopped {
+        remark(&format!("stopped early, with {} events", found.events));
+    } else if found.events == 0 {
+        remark("no event matched: look at --from and the filters");
+    }
+    if found.has_findings && reading.form != Form::Csv {
+        remark("something is missing, repeated or unreadable: see what stands beside the events");
+    }
+    Ok(())
+}
+
+/// Nobody sees half an export under its name.
+fn to_file(reading: &Reading, stop: &Stop, path: &Path) -> Result<(Ended, Found), CliError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = PathBuf::from(name);
+    let failed = |path: &Path, source| CliError::File { path: path.to_owned(), source };
+    let mut file = File::create(&partial).map_err(|source| failed(&partial, source))?;
+    let printed = reading::print(reading, stop, true, &mut file);
+    let done = match printed {
+        Ok(done) => done,
+        Err(error) => {
+            // What failed is the news; what is left of the file helps nobody.
+            std::fs::remove_file(&partial).ok();
+            return Err(error);
+        }
+    };
+    drop(file);
+    std::fs::rename(&partial, path).map_err(|source| failed(path, source))?;
+    Ok(done)
+}

@@ -1,0 +1,214 @@
+//! The runs that were seen, in a table of fixed size: the one seen longest ago makes room. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::cli::show::line;
+use crate::cli::source::{Item, Seen};
+use crate::wire::proto::EventType;
+use crate::wire::proto::dash_stream_message::Message as Payload;
+use crate::words::PartitionId;
+
+/// About 3 MiB with ids of usual length.
+pub(super) const RUNS_MAX: usize = 10_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) tenant: String,
+    pub(super) thread: String,
+    /// Of its first event that was read.
+    pub(super) partition: PartitionId,
+    /// By the producer's clock, else Kafka's, µs since the epoch.
+    pub(super) first_us: Option<i64>,
+    pub(super) last_us: Option<i64>,
+    pub(super) events: u64,
+    pub(super) errors: u64,
+    pub(super) missing: u64,
+    pub(super) duplicates: u64,
+    began: bool,
+    /// The last word on it: true is done, false is failed.
+    end: Option<bool>,
+    /// Number of the event by which it was seen last.
+    seen: u64,
+}
+
+impl Run {
+    pub(super) fn status(&self) -> &'static str {
+        match (self.end, self.began) {
+            (Some(true), _) => "done",
+            (Some(false), _) => "failed",
+            (None, true) => "running",
+            (None, false) => "partial",
+        }
+    }
+
+    pub(super) fn duration_us(&self) -> Option<i64> {
+        Some(self.last_us?.saturating_sub(self.first_us?))
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    runs: HashMap<(String, String), Run>,
+    /// The same by `seen`, to know the oldest.
+    by_seen: BTreeMap<u64, (String, String)>,
+    events: u64,
+    /// Runs that made room.
+    pub(super) forgotten: u64,
+}
+
+impl Table {
+    pub(super) fn note(&mut self, item: &Item) {
+        match item {
+            Item::Event(seen) => self.event(seen),
+            Item::Missing { tenant, thread, from, to } => {
+                if let Some(run) = self.runs.get_mut(&(tenant.clone(), thread.clone())) {
+                    run.missing = run.missing.saturating_add(to.saturating_sub(*from));
+                }
+            }
+            Item::Duplicate { tenant, thread, .. } => {
+                if let Some(run) = self.runs.get_mut(&(tenant.clone(), thread.clone())) {
+                    run.duplicates += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The latest `limit` runs, by when they began.
+    pub(super) fn latest(&self, limit: usize) -> Vec<&Run> {
+        let mut runs: Vec<_> = self.runs.values().collect();
+        runs.sort_by(|left, right| {
+            let key = |run: &&Run| (run.first_us, run.partition);
+            key(left).cmp(&key(right)).then_with(|| (&left.tenant, &left.thread).cmp(&(&right.tenant, &right.thread)))
+        });
+        runs.split_off(runs.len().saturating_sub(limit))
+    }
+
+    fn event(&mut self, seen: &Seen) {
+        let Some(header) = line::header(&seen.message) else { return };
+        if header.thread_id.is_empty() {
+            return;
+        }
+        self.events += 1;
+        let key = (header.tenant_id.clone(), header.thread_id.clone());
+        let time = Some(header.timestamp_us).filter(|time| *time != 0);
+        let time = time.or(seen.timestamp_ms.map(|ms| ms.saturating_mul(1_000)));
+        if !self.runs.contains_key(&key) && self.runs.len() >= RUNS_MAX {
+            self.forget_oldest();
+        }
+        let run = self.runs.entry(key.clone()).or_insert_with(|| Run {
+            tenant: key.0.clone(),
+            thread: key.1.clone(),
+            partition: seen.partition,
+            first_us: time,
+            last_us: time,
+            events: 0,
+            errors: 0,
+            missing: 0,
+            duplicates: 0,
+            began: false,
+            end: None,
+            seen: 0,
+        });
+        self.by_seen.remove(&run.seen);
+        run.seen = self.events;
+        self.by_seen.insert(self.events, key);
+        run.events += 1;
+        if let Some(time) = time {
+            run.first_us = Some(run.first_us.map_or(time, |first| first.min(time)));
+            run.last_us = Some(run.last_us.map_or(time, |last| last.max(time)));
+        }
+        match &seen.message.message {
+            Some(Payload::Error(_)) => run.errors += 1,
+            Some(Payload::ToolExecution(tool)) if !tool.error.is_empty() => run.errors += 1,
+            Some(Payload::Event(event)) => match event.event_type() {
+                EventType::GraphStart => {
+                    run.began = true;
+                    run.end = None;
+                }
+                EventType::GraphEnd => run.end = Some(true),
+                EventType::GraphError => {
+                    run.errors += 1;
+                    run.end = Some(false);
+                }
+                EventType::NodeError | EventType::LlmError | EventType::ToolError => run.errors += 1,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.by_seen.pop_first() {
+            self.runs.remove(&key);
+            self.forgotten += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::proto::{DashStreamMessage, Event, Header};
+    use crate::words::Offset;
+
+    fn event(thread: &str, time: i64, event_type: EventType) -> Item {
+        let header =
+            Header { tenant_id: "t".to_owned(), thread_id: thread.to_owned(), timestamp_us: time, ..Header::default() };
+        let event = Event { header: Some(header), event_type: event_type as i32, ..Event::default() };
+        Item::Event(Seen {
+            partition: PartitionId(3),
+            offset: Offset(0),
+            timestamp_ms: Some(1),
+            key: None,
+            index_in_record: 0,
+            message: DashStreamMessage { message: Some(Payload::Event(event)) },
+        })
+    }
+
+    #[test]
+    fn a_run_is_what_its_events_say() {
+        let mut table = Table::default();
+        for item in [
+            event("b", 50, EventType::GraphStart),
+            event("a", 10, EventType::GraphStart),
+            event("a", 30, EventType::NodeError),
+            event("a", 20, EventType::GraphEnd),
+            event("c", 60, EventType::GraphError),
+            event("d", 0, EventType::NodeStart),
+            event("", 1, EventType::NodeStart),
+        ] {
+            table.note(&item);
+        }
+        let runs = table.latest(9);
+        let seen = |run: &&Run| (run.thread.clone(), run.status(), run.events, run.errors, run.duration_us());
+        let found: Vec<_> = runs.iter().map(seen).collect();
+        let expected = [
+            ("a", "done", 3, 1, Some(20)),
+            ("b", "running", 1, 0, Some(0)),
+            ("c", "failed", 1, 1, Some(0)),
+            ("d", "partial", 1, 0, Some(0)),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(thread, status, events, errors, duration)| {
+                (thread.to_owned(), status, events, errors, duration)
+            })
+        );
+        assert_eq!(table.latest(1)[0].thread, "d");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_what_was_seen_last() {
+        let mut table = Table::default();
+        table.note(&event("first", 1, EventType::GraphStart));
+        for number in 0..RUNS_MAX as i64 - 1 {
+            table.note(&event(&number.to_string(), number, EventType::NodeStart));
+        }
+        table.note(&event("first", 2, EventType::NodeStart));
+        table.note(&event("one more", 3, EventType::NodeStart));
+        assert_eq!((table.runs.len(), table.by_seen.len(), table.forgotten), (RUNS_MAX, RUNS_MAX, 1));
+        let has = |thread: &str| table.runs.contains_key(&("t".to_owned(), thread.to_owned()));
+        assert!(has("first") && has("one more") && !has("0"));
+    }
+}

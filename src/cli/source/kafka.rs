@@ -1,0 +1,364 @@
+//! Kafka as a source: a consumer of its own, placed by offset, in no group, that commits nothing.
+//!
+//! Where the log ends is asked once, at the start; without `follow` that is where reading ends, whatever is appended
+//! meanwhile. What retention takes away on the way is told as a gap.
+
+mod begin;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::expand::{Expander, Record};
+use super::merge::Merge;
+use super::{Item, Progress, Source, SourceError};
+use crate::config::KafkaConfig;
+use crate::kafka::headers::PRODUCER_HEADER;
+use crate::kafka::offsets::{self, PartitionOffsets};
+use crate::kafka::reading::{Complaint, ReadContext};
+use crate::words::{Offset, PartitionId};
+
+/// Kafka is asked about offsets and topics for so long.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Without a sign of life for so long, a read that has an end is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A wait is cut into pieces, so that complaints of librdkafka are seen.
+const TICK: Duration = Duration::from_millis(100);
+/// Where a live partition begins is looked at this often at most.
+const LOOK: Duration = Duration::from_secs(1);
+/// Placing a partition anew this often without getting on is no way forward.
+const PLACINGS_MAX: u32 = 10;
+
+pub(super) struct KafkaSource {
+    consumer: BaseConsumer<ReadContext>,
+    kafka: KafkaConfig,
+    follow: bool,
+    /// New partitions of the topic are read too.
+    all_partitions: bool,
+    lanes: BTreeMap<PartitionId, Lane>,
+    merge: Merge<Held>,
+    expander: Expander,
+    out: VecDeque<Item>,
+    /// When Kafka last said something.
+    heard_at: Instant,
+    looked_for_partitions_at: Instant,
+    /// Since the last record.
+    placings: u32,
+    live: bool,
+    connected: bool,
+}
+
+/// One partition.
+struct Lane {
+    start: Offset,
+    /// Of the log, as of the start.
+    end: Offset,
+    /// What is expected.
+    next: Offset,
+    over: bool,
+    low_known_at: Instant,
+}
+
+/// What waits for its turn in the merge.
+enum Held {
+    Record {
+        partition: PartitionId,
+        offset: Offset,
+        timestamp_ms: Option<i64>,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        instance: u64,
+    },
+    Item(Item),
+}
+
+impl Source for KafkaSource {
+    fn next(&mut self, deadline: Instant) -> Result<Item, SourceError> {
+        let mut polled = false;
+        loop {
+            if let Some(item) = self.out.pop_front() {
+                return Ok(item);
+            }
+            if let Some(held) = self.merge.pop() {
+                self.release(held);
+                continue;
+            }
+            if !self.follow && self.merge.is_over() {
+                return Ok(Item::End);
+            }
+            if self.follow && !self.live && self.merge.is_caught_up() && self.merge.is_empty() {
+                self.live = true;
+                return Ok(Item::Live);
+            }
+            let now = Instant::now();
+            if polled && now >= deadline {
+                return Ok(Item::Idle);
+            }
+            let left = deadline.saturating_duration_since(now).min(TICK);
+            self.poll(self.merge.due_in().map_or(left, |due| left.min(due)))?;
+            self.look_after(Instant::now())?;
+            polled = true;
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let span = |to: Offset, lane: &Lane| to.0.saturating_sub(lane.start.0);
+        Progress {
+            done: self.lanes.values().map(|lane| span(lane.next, lane)).sum(),
+            total: (!self.follow).then(|| self.lanes.values().map(|lane| span(lane.end, lane)).sum()),
+        }
+    }
+}
+
+impl KafkaSource {
+    fn release(&mut self, held: Held) {
+        match held {
+            Held::Item(item) => self.out.push_back(item),
+            Held::Record { partition, offset, timestamp_ms, key, value, instance } => {
+                let (key, value) = (key.as_deref(), value.as_deref());
+                let record = Record { partition, offset, timestamp_ms, key, value, instance };
+                self.expander.expand(&record, &mut self.out);
+            }
+        }
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
+        enum Heard {
+            Record(Held, PartitionId, Offset, usize),
+            Trouble(KafkaError),
+        }
+        let began = Instant::now();
+        let heard = match self.consumer.poll(wait) {
+            None => None,
+            Some(Err(error)) => Some(Heard::Trouble(error)),
+            Some(Ok(message)) => {
+                let place = (PartitionId::from_kafka(message.partition()), Offset::from_kafka(message.offset()));
+                let (Some(partition), Some(offset)) = place else { return Ok(()) };
+                let bytes = message.payload_len() + message.key_len();
+                Some(Heard::Record(copied(&message, partition, offset), partition, offset, bytes))
+            }
+        };
+        self.merge.listen(began.elapsed());
+        if heard.is_some() {
+            self.heard_at = Instant::now();
+        }
+        match heard {
+            None => Ok(()),
+            Some(Heard::Record(held, partition, offset, bytes)) => {
+                self.take(held, partition, offset, bytes);
+                Ok(())
+            }
+            Some(Heard::Trouble(KafkaError::PartitionEOF(partition))) => match PartitionId::from_kafka(partition) {
+                Some(partition) => self.at_end(partition),
+                None => Ok(()),
+            },
+            Some(Heard::Trouble(error)) => self.trouble(error),
+        }
+    }
+
+    fn take(&mut self, held: Held, partition: PartitionId, offset: Offset, bytes: usize) {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return };
+        if lane.over || offset < lane.next {
+            return;
+        }
+        self.placings = 0;
+        if !self.follow && offset >= lane.end {
+            lane.next = lane.end;
+            return self.finish(partition);
+        }
+        lane.next = offset.next();
+        let over = !self.follow && lane.next >= lane.end;
+        let timestamp_ms = match &held {
+            Held::Record { timestamp_ms, .. } => *timestamp_ms,
+            Held::Item(_) => None,
+        };
+        self.merge.push(partition, timestamp_ms, bytes, held);
+        if over {
+            self.finish(partition);
+        }
+    }
+
+    /// Reading this partition is over: nothing of it is fetched any more.
+    fn finish(&mut self, partition: PartitionId) {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return };
+        lane.over = true;
+        self.merge.close(partition);
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&self.kafka.topic, partition.to_kafka());
+        // Where it cannot be let go, what still comes of it is passed over.
+        self.consumer.incremental_unassign(&list).ok();
+    }
+
+    /// The partition has nothing more for now. librdkafka also says so in the place of "out of range" when both come
+    /// together, so what retention took may have to be asked for.
+    fn at_end(&mut self, partition: PartitionId) -> Result<(), SourceError> {
+        let Some(lane) = self.lanes.get(&partition) else { return Ok(()) };
+        if lane.over {
+            return Ok(());
+        }
+        let doubtful = lane.next < lane.end || self.follow && lane.low_known_at.elapsed() >= LOOK;
+        if doubtful && self.skip_what_is_gone(&[partition])? {
+            return Ok(());
+        }
+        let Some(lane) = self.lanes.get_mut(&partition) else { return Ok(()) };
+        // Between, there is nothing: transaction markers, what was aborted or compacted.
+        lane.next = lane.next.max(lane.end);
+        if self.follow {
+            self.merge.caught_up(partition);
+        } else {
+            self.finish(partition);
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, error: KafkaError) -> Result<(), SourceError> {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        match code {
+            Code::OffsetOutOfRange | Code::AutoOffsetReset => {
+                let open: Vec<_> = self.open_lanes().map(|(partition, _)| partition).collect();
+                if !self.skip_what_is_gone(&open)? {
+                    self.place_anew()?;
+                }
+                Ok(())
+            }
+            Code::UnknownTopic | Code::UnknownTopicOrPartition => Err(SourceError::NoTopic(self.kafka.topic.clone())),
+            _ => {
+                self.consumer.context().note(code, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells a gap where Kafka begins later than what is expected, and goes on there. True if there was one.
+    fn skip_what_is_gone(&mut self, partitions: &[PartitionId]) -> Result<bool, SourceError> {
+        let ends = self.ends(partitions)?;
+        let mut moved = false;
+        for (partition, PartitionOffsets { low, high, .. }) in ends {
+            let Some(lane) = self.lanes.get_mut(&partition) else { continue };
+            lane.low_known_at = Instant::now();
+            if lane.next > high {
+                // A topic that was made again, or that lost its end.
+                lane.next = low;
+                lane.end = if self.follow { high } else { lane.end.min(high) };
+                self.merge.push(partition, None, 0, Held::Item(Item::StreamChanged));
+                moved = true;
+                continue;
+            }
+            let low = if self.follow { low } else { low.min(lane.end) };
+            if low > lane.next {
+                let reason = "retention".to_owned();
+                let gap = Item::Gap { partition, from: lane.next, to: low, reason };
+                lane.next = low;
+                self.merge.push(partition, None, 0, Held::Item(gap));
+                moved = true;
+            }
+        }
+        let spent: Vec<_> = self.open_lanes().filter(|(_, lane)| !self.follow && lane.next >= lane.end).collect();
+        let spent: Vec<_> = spent.into_iter().map(|(partition, _)| partition).collect();
+        for partition in spent {
+            self.finish(partition);
+        }
+        if moved {
+            self.place_anew()?;
+        }
+        Ok(moved)
+    }
+
+    /// Every partition that is not over is fetched from where it stands; what was fetched is dropped.
+    fn place_anew(&mut self) -> Result<(), SourceError> {
+        self.placings += 1;
+        if self.placings > PLACINGS_MAX {
+            return Err(self.unreachable("offsets are out of range again and again"));
+        }
+        let list = self.places(self.open_lanes())?;
+        self.consumer.assign(&list)?;
+        Ok(())
+    }
+
+    fn places<'a>(
+        &self,
+        lanes: impl Iterator<Item = (PartitionId, &'a Lane)>,
+    ) -> Result<TopicPartitionList, SourceError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, lane) in lanes {
+            let offset = KafkaOffset::Offset(lane.next.to_kafka());
+            list.add_partition_offset(&self.kafka.topic, partition.to_kafka(), offset)?;
+        }
+        Ok(list)
+    }
+
+    fn open_lanes(&self) -> impl Iterator<Item = (PartitionId, &Lane)> {
+        self.lanes.iter().filter(|(_, lane)| !lane.over).map(|(partition, lane)| (*partition, lane))
+    }
+
+    fn ends(&self, partitions: &[PartitionId]) -> Result<BTreeMap<PartitionId, PartitionOffsets>, SourceError> {
+        offsets::ends(self.consumer.client(), &self.kafka.topic, partitions, ANSWER).map_err(|error| {
+            self.consumer.context().note(error.code(), &error.to_string());
+            self.unreachable(&error.to_string())
+        })
+    }
+
+    /// What is wrong with Kafka, if anything, and whether the topic grew.
+    fn look_after(&mut self, now: Instant) -> Result<(), SourceError> {
+        if let Some(refusal) = self.consumer.context().refusal() {
+            return Err(self.refused(&refusal));
+        }
+        if now.duration_since(self.heard_at) > SILENCE && !self.merge.is_caught_up() {
+            let why = self.consumer.context().newest().map(|complaint| complaint.text).unwrap_or_default();
+            return Err(self.unreachable(&why));
+        }
+        if !self.live {
+            return Ok(());
+        }
+        if now.duration_since(self.heard_at) < TICK && !self.connected {
+            self.connected = true;
+            self.out.push_back(Item::Connected);
+        }
+        if let Some(Complaint { text, .. }) = self.consumer.context().take_newest()
+            && self.connected
+        {
+            self.connected = false;
+            self.out.push_back(Item::Disconnected { why: text, retry_in: LOOK });
+        }
+        if self.all_partitions && now.duration_since(self.looked_for_partitions_at) > self.kafka.discovery_interval {
+            self.looked_for_partitions_at = now;
+            self.look_for_partitions()?;
+        }
+        Ok(())
+    }
+
+    fn unreachable(&self, why: &str) -> SourceError {
+        match self.consumer.context().refusal() {
+            Some(refusal) => self.refused(&refusal),
+            None => SourceError::Unreachable { brokers: self.kafka.brokers.clone(), why: why.to_owned() },
+        }
+    }
+
+    fn refused(&self, complaint: &Complaint) -> SourceError {
+        super::error::security(&self.kafka, complaint)
+    }
+}
+
+fn copied(message: &BorrowedMessage<'_>, partition: PartitionId, offset: Offset) -> Held {
+    Held::Record {
+        partition,
+        offset,
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        instance: instance(message),
+    }
+}
+
+/// The producer instance that the headers name, hashed; 0 if they name none.
+fn instance(message: &BorrowedMessage<'_>) -> u64 {
+    let Some(headers) = message.headers() else { return 0 };
+    let named = headers.iter().filter(|header| header.key.as_bytes() == PRODUCER_HEADER.to_bytes()).last();
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    named.and_then(|header| header.value).map_or(0, |value| value.iter().fold(0xcbf2_9ce4_8422_2325, fnv).max(1))
+}

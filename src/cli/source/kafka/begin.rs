@@ -1,0 +1,149 @@
+//! How reading Kafka begins: is the topic there, where do its partitions begin and end, where are we to begin. Also
+//! partitions that the topic gets later.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::MetadataTopic;
+
+use super::super::merge::Merge;
+use super::super::{Ask, From, Item, SourceError};
+use super::{ANSWER, Held, KafkaSource, Lane, TICK};
+use crate::cli::source::expand::Expander;
+use crate::config::KafkaConfig;
+use crate::kafka::client::{Purpose, client_config};
+use crate::kafka::offsets;
+use crate::kafka::reading::ReadContext;
+use crate::words::{Offset, PartitionId};
+
+impl KafkaSource {
+    /// Asks where the topic begins and ends, and begins to fetch.
+    pub(in crate::cli::source) fn open(kafka: &KafkaConfig, ask: &Ask) -> Result<Self, SourceError> {
+        let config = client_config(kafka, Purpose::Read);
+        let consumer: BaseConsumer<ReadContext> =
+            BaseConsumer::from_config_and_context(&config, ReadContext::default())?;
+        let payload_max = usize::try_from(kafka.payload_max_bytes).unwrap_or(usize::MAX);
+        let now = Instant::now();
+        let mut source = Self {
+            consumer,
+            kafka: kafka.clone(),
+            follow: ask.follow,
+            all_partitions: ask.partitions.is_empty(),
+            lanes: Default::default(),
+            merge: Merge::default(),
+            expander: Expander::new(ask.filter.clone(), payload_max),
+            out: VecDeque::new(),
+            heard_at: now,
+            looked_for_partitions_at: now,
+            placings: 0,
+            live: false,
+            connected: true,
+        };
+        let count = source.partition_count()?;
+        if let Some(wrong) = ask.partitions.iter().find(|partition| partition.0 >= count) {
+            return Err(SourceError::NoPartition { topic: kafka.topic.clone(), count, partition: wrong.0 });
+        }
+        let all = (0..count).map(PartitionId).collect();
+        let partitions: Vec<_> = if ask.partitions.is_empty() { all } else { ask.partitions.clone() };
+        source.place(&partitions, ask.from)?;
+        // What the brokers said while they were not there yet is over.
+        source.consumer.context().take_newest();
+        source.heard_at = Instant::now();
+        Ok(source)
+    }
+
+    /// Waits for the brokers, but not longer than it takes to know that they refuse us.
+    fn partition_count(&self) -> Result<u32, SourceError> {
+        let began = Instant::now();
+        loop {
+            let failed = match self.consumer.fetch_metadata(Some(&self.kafka.topic), 5 * TICK) {
+                Ok(metadata) => {
+                    let topic = metadata.topics().iter().find(|topic| topic.name() == self.kafka.topic);
+                    match topic.map(|topic| (state(topic), topic.partitions().len())) {
+                        Some((Code::NoError, count)) if count > 0 => return Ok(u32::try_from(count).unwrap_or(0)),
+                        None | Some((Code::UnknownTopicOrPartition | Code::UnknownTopic, _)) => {
+                            return Err(SourceError::NoTopic(self.kafka.topic.clone()));
+                        }
+                        Some((code, _)) => {
+                            self.consumer.context().note(code, &code.to_string());
+                            code.to_string()
+                        }
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            // Lets librdkafka tell us what is wrong.
+            let _nothing_is_assigned = self.consumer.poll(TICK / 10);
+            if let Some(refusal) = self.consumer.context().refusal() {
+                return Err(self.refused(&refusal));
+            }
+            if began.elapsed() > ANSWER {
+                let why = self.consumer.context().newest().map_or(failed, |complaint| complaint.text);
+                return Err(self.unreachable(&why));
+            }
+        }
+    }
+
+    fn place(&mut self, partitions: &[PartitionId], from: From) -> Result<(), SourceError> {
+        let ends = self.ends(partitions)?;
+        let at_time = match from {
+            From::Time(timestamp_ms) => {
+                offsets::at_time_of_all(self.consumer.client(), &self.kafka.topic, partitions, timestamp_ms, ANSWER)
+                    .map_err(|error| self.unreachable(&error.to_string()))?
+            }
+            _ => Default::default(),
+        };
+        for partition in partitions.iter().copied() {
+            let Some(found) = ends.get(&partition) else {
+                return Err(self.unreachable(&format!("nobody leads partition {partition}")));
+            };
+            // What a transaction still holds back has no end yet.
+            let end = found.stable;
+            let start = from.offset(found.low, end, at_time.get(&partition).copied());
+            let next = start.max(found.low).min(end);
+            let over = !self.follow && next >= end;
+            self.merge.open(partition);
+            if start < next {
+                let gap = Item::Gap { partition, from: start, to: next, reason: "retention".to_owned() };
+                self.merge.push(partition, None, 0, Held::Item(gap));
+            }
+            if over {
+                self.merge.close(partition);
+            } else if next >= end {
+                self.merge.caught_up(partition);
+            }
+            self.lanes.insert(partition, Lane { start: next, end, next, over, low_known_at: Instant::now() });
+        }
+        let open: Vec<_> = self.open_lanes().filter(|(partition, _)| partitions.contains(partition)).collect();
+        if !open.is_empty() {
+            let list = self.places(open.into_iter())?;
+            self.consumer.incremental_assign(&list)?;
+        }
+        Ok(())
+    }
+
+    /// What was added to the topic is read from its beginning. That it cannot be seen now does not matter.
+    pub(super) fn look_for_partitions(&mut self) -> Result<(), SourceError> {
+        let Ok(metadata) = self.consumer.fetch_metadata(Some(&self.kafka.topic), 10 * TICK) else { return Ok(()) };
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == self.kafka.topic) else {
+            return Ok(());
+        };
+        let count = u32::try_from(topic.partitions().len()).unwrap_or(0);
+        let new: Vec<_> = (0..count).map(PartitionId).filter(|partition| !self.lanes.contains_key(partition)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        match self.place(&new, From::Offset(Offset(0))) {
+            // Its leader may not be there yet: the next look will tell.
+            Err(SourceError::Unreachable { .. }) => Ok(()),
+            placed => placed,
+        }
+    }
+}
+
+fn state(topic: &MetadataTopic) -> Code {
+    topic.error().map_or(Code::NoError, Code::from)
+}

@@ -1,0 +1,245 @@
+//! From the JSON of an export back to what it was made from. The other way is `cli::show::line`; a test goes both ways
+//! with every kind of message.
+//!
+//! Understands the predecessor's exports too, which hold plain events only. Deliberately not kept by an export: which
+//! way a record was framed, `parent_id` (nobody sets it), and floats that are not finite.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Bad, Item, Seen};
+use crate::wire::proto::attribute_value::Value as Attribute;
+use crate::wire::proto::dash_stream_message::Message as Payload;
+use crate::wire::proto::metric_value::{MetricType, Value as Metric};
+use crate::wire::proto::{self, DashStreamMessage, EventType, Header, MessageType};
+use crate::words::{Offset, PartitionId};
+
+mod fields;
+
+/// What an object of an export is.
+#[derive(Debug)]
+pub(super) enum Thawed {
+    Event(Seen),
+    Bad(Bad),
+    Gap(Item),
+    /// Something that was found out about events, and is found out again.
+    Finding,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ThawError {
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("there is no kind {0:?}")]
+    Kind(String),
+    #[error("{field} is not {what}")]
+    Field { field: &'static str, what: &'static str },
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    message_id: String,
+    #[serde(default, deserialize_with = "number")]
+    sequence: u64,
+    #[serde(default, deserialize_with = "number")]
+    timestamp_micros: i64,
+    #[serde(default)]
+    tenant_id: String,
+    #[serde(default)]
+    thread_id: String,
+    #[serde(default)]
+    event_type: String,
+    #[serde(default)]
+    node_id: String,
+    #[serde(default, deserialize_with = "number")]
+    duration_us: i64,
+    #[serde(default)]
+    llm_request_id: String,
+    #[serde(default)]
+    attributes: Option<BTreeMap<String, Value>>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    partition: u32,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    index: u32,
+    #[serde(default)]
+    timestamp_ms: Option<i64>,
+    #[serde(default)]
+    key: Option<Value>,
+    #[serde(default)]
+    schema_version: Option<u32>,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    from: u64,
+    #[serde(default)]
+    to: u64,
+}
+
+/// One object.
+pub(super) fn thaw(object: &[u8]) -> Result<Thawed, ThawError> {
+    let line: Line<'_> = serde_json::from_slice(object)?;
+    let (partition, offset) = (PartitionId(line.partition), Offset(line.offset));
+    let kind = line.kind.as_deref().unwrap_or("event").to_owned();
+    match kind.as_str() {
+        "bad" => {
+            let Line { timestamp_ms, reason, detail, .. } = line;
+            return Ok(Thawed::Bad(Bad { partition, offset, timestamp_ms, reason, detail }));
+        }
+        "gap" => {
+            let (from, to, reason) = (Offset(line.from), Offset(line.to), line.reason);
+            return Ok(Thawed::Gap(Item::Gap { partition, from, to, reason }));
+        }
+        "missing" | "duplicate" => return Ok(Thawed::Finding),
+        _ => {}
+    }
+    let key = match &line.key {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone().into_bytes()),
+        Some(other) => Some(bytes_of(other).ok_or(ThawError::Field { field: "key", what: "text or {\"base64\": …}" })?),
+    };
+    let (index_in_record, timestamp_ms) = (line.index, line.timestamp_ms);
+    let message = DashStreamMessage { message: Some(payload(&kind, line)?) };
+    Ok(Thawed::Event(Seen { partition, offset, timestamp_ms, key, index_in_record, message }))
+}
+
+fn payload(kind: &str, line: Line<'_>) -> Result<Payload, ThawError> {
+    let header = |message_type: MessageType| -> Result<Option<Header>, ThawError> {
+        Ok(Some(Header {
+            message_id: hex(&line.message_id).ok_or(ThawError::Field { field: "message_id", what: "hex" })?,
+            timestamp_us: line.timestamp_micros,
+            tenant_id: line.tenant_id.clone(),
+            thread_id: line.thread_id.clone(),
+            sequence: line.sequence,
+            r#type: message_type as i32,
+            schema_version: line.schema_version.unwrap_or(1),
+            ..Header::default()
+        }))
+    };
+    let data = line.data.map_or("{}", RawValue::get);
+    Ok(match kind {
+        "event" => Payload::Event(proto::Event {
+            header: header(MessageType::Event)?,
+            event_type: event_type(&line.event_type)?,
+            node_id: line.node_id.clone(),
+            duration_us: line.duration_us,
+            llm_request_id: line.llm_request_id.clone(),
+            attributes: attributes(line.attributes.as_ref()),
+        }),
+        "state_diff" => Payload::StateDiff(fields::state_diff(data, header(MessageType::StateDiff)?)?),
+        "token_chunk" => Payload::TokenChunk(fields::token_chunk(data, header(MessageType::TokenChunk)?)?),
+        "tool_execution" => Payload::ToolExecution(fields::tool(data, header(MessageType::ToolExecution)?)?),
+        "checkpoint" => Payload::Checkpoint(fields::checkpoint(data, header(MessageType::Checkpoint)?)?),
+        "metrics" => Payload::Metrics(fields::metrics(data, header(MessageType::Metrics)?)?),
+        "error" => Payload::Error(fields::error(data, header(MessageType::Error)?)?),
+        "execution_trace" => Payload::ExecutionTrace(fields::trace(data, header(MessageType::ExecutionTrace)?)?),
+        other => return Err(ThawError::Kind(other.chars().take(40).collect())),
+    })
+}
+
+fn event_type(name: &str) -> Result<i32, ThawError> {
+    let known = |text: &str| EventType::from_str_name(text).map(|known| known as i32);
+    enumerated(name, "EVENT_TYPE_", known).ok_or(ThawError::Field { field: "event_type", what: "an event type" })
+}
+
+/// The number of an enum value by its name without prefix, or of `UNKNOWN_<n>`.
+fn enumerated(name: &str, prefix: &str, known: impl Fn(&str) -> Option<i32>) -> Option<i32> {
+    if name.is_empty() {
+        return Some(0);
+    }
+    let unknown = || name.strip_prefix("UNKNOWN_").and_then(|number| number.parse().ok());
+    known(name).or_else(|| known(&format!("{prefix}{name}"))).or_else(unknown)
+}
+
+fn attributes(found: Option<&BTreeMap<String, Value>>) -> BTreeMap<String, proto::AttributeValue> {
+    found.into_iter().flatten().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+fn attribute(value: &Value) -> proto::AttributeValue {
+    let value = match value {
+        Value::Null => None,
+        Value::Bool(value) => Some(Attribute::BoolValue(*value)),
+        Value::Number(number) => match number.as_i64() {
+            Some(value) => Some(Attribute::IntValue(value)),
+            None => number.as_f64().map(Attribute::FloatValue),
+        },
+        Value::String(text) => Some(Attribute::StringValue(text.clone())),
+        Value::Array(values) => {
+            let values = values.iter().map(attribute).collect();
+            Some(Attribute::ArrayValue(proto::AttributeArray { values }))
+        }
+        Value::Object(fields) => match bytes_of(value) {
+            Some(bytes) => Some(Attribute::BytesValue(bytes)),
+            None => {
+                let values = fields.iter().map(|(name, value)| (name.clone(), attribute(value))).collect();
+                Some(Attribute::MapValue(proto::AttributeMap { values }))
+            }
+        },
+    };
+    proto::AttributeValue { value }
+}
+
+/// The bytes of `{"base64": …}`.
+fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Object(fields) if fields.len() == 1 => STANDARD.decode(fields.get("base64")?.as_str()?).ok(),
+        _ => None,
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> =
+        text.bytes().map(|digit| char::from(digit).to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    Some(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+/// A number, or its decimal text.
+fn number<'de, D: Deserializer<'de>, T: std::str::FromStr + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        Number(T),
+        Text(String),
+    }
+    match Either::<T>::deserialize(reader)? {
+        Either::Number(number) => Ok(number),
+        Either::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("a whole number is meant")),
+    }
+}
+
+fn metric(value: &Value) -> Option<Metric> {
+    match value {
+        Value::Bool(value) => Some(Metric::BoolValue(*value)),
+        Value::Number(number) => match number.as_i64() {
+            Some(value) => Some(Metric::IntValue(value)),
+            None => number.as_f64().map(Metric::FloatValue),
+        },
+        Value::String(text) => Some(Metric::StringValue(text.clone())),
+        _ => bytes_of(value).map(Metric::BytesValue),
+    }
+}
+
+fn metric_type(name: &str) -> i32 {
+    enumerated(name, "METRIC_TYPE_", |text| MetricType::from_str_name(text).map(|known| known as i32)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
