@@ -51,6 +51,7 @@
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
 //! | `analysis` | what the events of a run mean: spans, critical path, costs, states | where events come from; how findings look; a clock |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
+//! | `cli::source`, `cli::show` | events from Kafka, a gateway or a file as one stream; events for people and tools | a consumer group; a commit |
 //!
 //! # Invariants
 //!

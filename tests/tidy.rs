@@ -19,7 +19,7 @@ const LONG_TABLES: [(&str, &str); 2] =
     [("src/config/table.rs", "one row per setting"), ("src/observe/stats.rs", "one counter per thing that is counted")];
 
 /// Cores: they decide, and others do. Folders end in `/`.
-const PURE: [&str; 25] = [
+const PURE: [&str; 32] = [
     "src/words/",
     "src/wire/framing.rs",
     "src/wire/scan/",
@@ -43,8 +43,15 @@ const PURE: [&str; 25] = [
     "src/client/track.rs",
     "src/client/cursor.rs",
     "src/client/backoff.rs",
+    "src/cli/source/merge.rs",
+    "src/cli/source/order.rs",
+    "src/cli/source/filter.rs",
+    "src/cli/source/start.rs",
+    "src/cli/source/split.rs",
+    "src/cli/runs/table.rs",
     "src/analysis/",
     "src/wire/state_hash.rs",
+    "src/cli/watch/model.rs",
 ];
 const IMPURE: [&str; 8] =
     ["rdkafka", "mio::", "std::net::Tcp", "tungstenite", "redis::", "Instant::now", "SystemTime", "rand::"];

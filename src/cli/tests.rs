@@ -37,7 +37,7 @@ fn every_setting_that_is_no_secret_is_a_flag_and_no_secret_is() {
 
 #[test]
 fn help_teaches_with_an_example() {
-    for name in ["serve", "demo", "check-config", "docs"] {
+    for name in ["serve", "demo", "check-config", "docs", "tail", "runs", "replay", "export", "completions", "man"] {
         let error = answer(&[name, "--help"]).expect_err("help comes as an error");
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();
@@ -47,6 +47,25 @@ fn help_teaches_with_an_example() {
     for part in ["DASHSTREAM_KAFKA_BROKERS or KAFKA_BROKERS", "256MiB", "Where events come from", "kafka.sasl_password"]
     {
         assert!(serve.contains(part), "{part:?} is missing in: {serve}");
+    }
+}
+
+#[test]
+fn commands_that_read_know_kafka_as_serve_does_and_say_their_defaults() {
+    for name in ["tail", "runs", "replay", "export"] {
+        let text = answer(&[name, "--help"]).expect_err("help comes as an error").to_string();
+        for part in [
+            "DASHSTREAM_KAFKA_BROKERS or KAFKA_BROKERS",
+            "--kafka-topic",
+            "--kafka-ssl-ca-location",
+            "[env: NO_COLOR, COLUMNS]",
+            "[default: auto]",
+            "-N (the last N of each partition)",
+            "Exit codes",
+        ] {
+            assert!(text.contains(part), "{name}: {part:?} is missing in: {text}");
+        }
+        assert!(!text.contains("--server-port"), "{name} serves nobody");
     }
 }
 
@@ -66,6 +85,15 @@ fn wrong_arguments_and_settings_end_with_two() {
     refused(&["demo", "--set", "log.max_bytes"], 2, &["SECTION.KEY=VALUE"]);
     refused(&["demo", "--set", "log.max_byte=1"], 2, &["log.max_byte", "did you mean log.max_bytes?"]);
     refused(&["docs", "everything"], 2, &["everything", "close-codes"]);
+    refused(&["tail", "--from", "soon"], 2, &["--from", "soon", "earliest"]);
+    refused(&["tail", "--kind", "batch"], 2, &["--kind", "token_chunk"]);
+    refused(&["tail", "--limit", "0"], 2, &["--limit"]);
+    refused(&["tail", "--gateway", "ws://a", "--file", "b"], 2, &["--gateway", "--file"]);
+    refused(&["replay"], 2, &["--thread"]);
+    refused(&["replay", "--thread", "a", "--speed", "-1"], 2, &["--speed"]);
+    refused(&["export", "--output", "human"], 2, &["jsonl"]);
+    refused(&["man", "coffee"], 2, &["coffee", "tail"]);
+    refused(&["completions", "tcsh"], 2, &["bash", "zsh", "fish"]);
 }
 
 #[test]

@@ -31,5 +31,7 @@ mod http_tells_the_truth;
 mod page_shows_runs_and_survives_a_break;
 mod a_slow_client_is_told_what_it_missed;
 mod the_demo_runs_by_itself;
+mod cli_reads_a_topic;
+mod cli_exports_a_million;
 mod cli_explains_a_run;
 mod watch_survives_a_resize_and_a_lost_connection;

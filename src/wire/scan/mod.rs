@@ -323,6 +323,6 @@ impl Visit for InHeader<'_> {
 }
 
 #[cfg(test)]
-pub(super) use self::tests::typed::message as typed_message;
+pub(crate) use self::tests::typed::message as typed_message;
 #[cfg(test)]
 mod tests;

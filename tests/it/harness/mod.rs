@@ -20,5 +20,7 @@ pub mod ledger;
 pub mod load;
 pub mod hostile;
 pub mod browser;
+pub mod seeded;
+pub mod command;
 pub mod pty;
 pub mod story;

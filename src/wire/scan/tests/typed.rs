@@ -210,7 +210,7 @@ fn execution_trace() -> BoxedStrategy<ExecutionTrace> {
         .boxed()
 }
 
-pub(in crate::wire) fn message() -> BoxedStrategy<DashStreamMessage> {
+pub(crate) fn message() -> BoxedStrategy<DashStreamMessage> {
     let batch = (header(), prop::collection::vec(event(), 0..4))
         .prop_map(|(header, events)| Payload::EventBatch(EventBatch { header, events }));
     let payload = prop_oneof![
