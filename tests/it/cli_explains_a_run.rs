@@ -110,6 +110,12 @@ fn check(arguments: &[&str], expected: &str) {
     assert_eq!(found, expected.trim_start_matches('\n'), "dashstream {}\n{found}", arguments.join(" "));
 }
 
+/// What people see, in files of their own.
+fn golden(name: &str) -> String {
+    let path = format!("{}/tests/it/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn refused(arguments: &[&str], expected: &str) {
     let output = output(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -122,13 +128,13 @@ const PRICES: &str = "large=2.50/10,small=0.25/1.25";
 
 #[test]
 fn inspect_explains_a_run_that_went_well() {
-    check(&["inspect", "--thread", "run-1", "--price", PRICES], include_str!("golden/inspect_well.txt"));
-    check(&["inspect", "--thread", "run-1", "--events"], include_str!("golden/inspect_events.txt"));
+    check(&["inspect", "--thread", "run-1", "--price", PRICES], &golden("inspect_well"));
+    check(&["inspect", "--thread", "run-1", "--events"], &golden("inspect_events"));
 }
 
 #[test]
 fn inspect_shows_errors_first_and_says_what_is_wrong_with_what_was_told() {
-    check(&["inspect", "--thread", "run-2"], include_str!("golden/inspect_badly.txt"));
+    check(&["inspect", "--thread", "run-2"], &golden("inspect_badly"));
 }
 
 #[test]
@@ -205,7 +211,7 @@ fn diff_compares_states_and_runs() {
         &["diff", "--thread", "run-1", "--at", "6", "--at", "checkpoint:a1"],
         "--- acme/run-1 at 6  #5, verified\n+++ acme/run-1 at checkpoint:a1  #7, verified\nno difference\n",
     );
-    check(&["diff", "--thread", "run-2,run-1"], include_str!("golden/diff_runs.txt"));
+    check(&["diff", "--thread", "run-2,run-1"], &golden("diff_runs"));
     let document = document(&["diff", "--thread", "twice", "--nth", "1,2", "--output", "json"]);
     assert_eq!(document["first"]["run"], json!("acme/twice"));
     assert_eq!(document["second"]["run"], json!("acme/twice#2"));
@@ -270,7 +276,7 @@ fn prices_stand_in_the_configuration() {
 
 #[test]
 fn profile_shows_where_time_and_tokens_went() {
-    check(&["profile", "--thread", "run-1", "--price", PRICES], include_str!("golden/profile.txt"));
+    check(&["profile", "--thread", "run-1", "--price", PRICES], &golden("profile"));
     let profile = document(&["profile", "--thread", "twice", "--nth", "2", "--output", "json"]);
     assert_eq!(profile["runs"].as_array().map(Vec::len), Some(1));
     assert_eq!(profile["runs"][0]["rows"][0]["total_us"], json!("90000"));

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +19,10 @@ pub struct Pty {
 
 fn size(rows: u16, columns: u16) -> libc::winsize {
     libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+fn cells(count: u16) -> NonZero<u16> {
+    NonZero::new(count).expect("a screen has cells")
 }
 
 impl Pty {
@@ -47,7 +52,7 @@ impl Pty {
         }
         let process = command.spawn().expect("the binary starts");
         drop(slave);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(columns), 0)));
         let (mut from, into) = (master.try_clone().expect("a descriptor can be copied"), screen.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
@@ -60,7 +65,7 @@ impl Pty {
     }
 
     pub fn resize(&self, rows: u16, columns: u16) {
-        self.screen.lock().expect("not poisoned").screen_mut().set_size(rows, columns);
+        self.screen.lock().expect("not poisoned").screen_mut().set_size(cells(rows), cells(columns));
         let wanted = size(rows, columns);
         // SAFETY: the argument is a live winsize. The kernel tells the program by SIGWINCH.
         let set = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const wanted) };
@@ -75,7 +80,7 @@ impl Pty {
     pub fn lines(&self) -> Vec<String> {
         let screen = self.screen.lock().expect("not poisoned");
         let (_, columns) = screen.screen().size();
-        screen.screen().rows(0, columns).map(|line| line.trim_end().to_owned()).collect()
+        screen.screen().rows(0, columns.get()).map(|line| line.trim_end().to_owned()).collect()
     }
 
     /// Whether the program has the screen for itself.
