@@ -1,7 +1,7 @@
 //! `dashstream export`: events as a document, in constant memory, which every reading command can read again.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use clap::builder::PathBufValueParser;
@@ -43,7 +43,7 @@ pub fn command() -> Command {
         "Examples:\n  \
          dashstream export --thread run-1 --to run-1.json\n  \
          dashstream export --from 1d --output csv --kind metrics > metrics.csv\n  \
-         dashstream tail --file run-1.json --from earliest",
+         dashstream tail --file run-1.json",
     )
 }
 
@@ -51,7 +51,8 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let reading = Reading::of(matches)?;
     let stop = Stop::on_signals()?;
     let (ended, found) = match matches.get_one::<PathBuf>("to") {
-        None => reading::print(&reading, &stop, true, output)?,
+        // On a terminal the events would go through the bar.
+        None => reading::print(&reading, &stop, !std::io::stdout().is_terminal(), output)?,
         Some(path) => to_file(&reading, &stop, path)?,
     };
     if ended == Ended::Stopped {

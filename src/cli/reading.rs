@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::show::human::Style;
 use super::show::progress::Bar;
-use super::show::terminal::{Colour, Screen};
+use super::show::terminal::{self, Colour, Screen};
 use super::show::{Form, Printer};
 use super::source::{self, Ask, Filter, From, Item, Place, Source, filter, start};
 use super::stop::Stop;
@@ -178,8 +178,13 @@ impl Reading {
         } else {
             Place::Kafka(Box::new(crate::config::load(&settings::inputs(matches))?.config.kafka))
         };
-        let from = given("from").map_or("earliest", String::as_str);
-        let from = From::parse(from, now_ms()).map_err(|why| usage("--from", from, &why))?;
+        let said = matches.value_source("from") == Some(clap::parser::ValueSource::CommandLine);
+        let from = match (&place, given("from")) {
+            // What is in a file was chosen when it was written.
+            (Place::File(_), _) if !said => From::Earliest,
+            (_, None) => From::Earliest,
+            (_, Some(from)) => From::parse(from, now_ms()).map_err(|why| usage("--from", from, &why))?,
+        };
         let event_types = matches.get_many::<Vec<crate::wire::proto::EventType>>("event-type").unwrap_or_default();
         let filter = Filter {
             tenants: texts("tenant"),
@@ -250,14 +255,24 @@ fn each(
     Ok(Ended::Stopped)
 }
 
-/// The loop of `tail` and `export`: shows every item, until the limit.
+/// The loop of `tail` and `export`: shows every item, until the limit. A read that follows also ends when nobody reads
+/// standard output any more, without waiting for the next event.
 pub fn print(reading: &Reading, stop: &Stop, bar: bool, output: &mut dyn Write) -> Result<(Ended, Found), CliError> {
+    let watched = reading.ask.follow;
     let mut output = std::io::BufWriter::with_capacity(OUTPUT_BYTES, output);
     let mut printer = Printer::new(&mut output, reading.form, reading.style, reading.thread());
     let mut connected = true;
     let ended = reading.each(stop, bar, |item| {
         match item {
-            Item::Idle | Item::Live => printer.flush()?,
+            Item::Idle | Item::Live => {
+                printer.flush()?;
+                if watched && terminal::nobody_reads_stdout() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Item::StreamChanged if reading.form != Form::Human => {
+                remark("the topic was made again: offsets begin anew");
+            }
             Item::Disconnected { why, retry_in } => {
                 printer.flush()?;
                 connected = false;

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::CliError;
 use super::reading::{self, Flags, Reading};
-use super::show::{Form, Printer, line};
+use super::show::{Form, Printer, line, terminal};
 use super::source::{Item, start};
 use super::stop::Stop;
 use crate::wire::proto::DashStreamMessage;
@@ -37,6 +37,7 @@ pub fn command() -> Command {
                 .long("speed")
                 .value_name("FACTOR")
                 .value_parser(speed)
+                .allow_negative_numbers(true)
                 .default_value("1")
                 .help("1 is the run's own pace, 10 ten times as fast, 0 as fast as possible")
                 .help_heading("How shown"),
@@ -111,7 +112,8 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         }
         if *item == Item::Idle {
             printer.flush()?;
-            return Ok(ControlFlow::Continue(()));
+            let over = reading.ask.follow && terminal::nobody_reads_stdout();
+            return Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
         }
         let shown = printer.item(item)?;
         let enough = shown && (last || reading.limit.is_some_and(|limit| printer.tally.events >= limit));

@@ -18,6 +18,8 @@ pub struct Complaint {
     pub kind: KafkaTrouble,
     /// librdkafka's words.
     pub text: String,
+    /// No broker is there at all, and not just one connection less.
+    pub all_down: bool,
 }
 
 /// Keeps the newest complaint, and apart from it the first of those that waiting does not heal.
@@ -54,7 +56,8 @@ impl ReadContext {
             return;
         }
         let Some(kind) = trouble(code) else { return };
-        let complaint = Complaint { kind, text: text.to_owned() };
+        let all_down = code == RDKafkaErrorCode::AllBrokersDown;
+        let complaint = Complaint { kind, text: text.to_owned(), all_down };
         let mut heard = self.heard();
         if matches!(kind, KafkaTrouble::Authentication | KafkaTrouble::Authorization) && heard.refusal.is_none() {
             heard.refusal = Some(complaint.clone());

@@ -125,7 +125,7 @@ fn consume(kafka: &Kafka, topic: &str) -> u64 {
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 records += 1;
-                bytes += rdkafka::Message::payload_len(&message) as u64;
+                bytes += message.payload_len() as u64;
             }
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Err(error)) => panic!("reading {topic}: {error}"),

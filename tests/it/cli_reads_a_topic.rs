@@ -134,11 +134,14 @@ fn kafka_a_gateway_and_a_file_tell_the_same() {
         &["--node", "retrieve", "--node", "answer"],
         &["--partition", "1"],
     ] {
-        let with = |more: &[&str]| [&["export", "--output", "jsonl"][..], filter, more].concat();
-        let from_kafka = told(of_topic(&kafka, &topic, &with(&[])).expect("from Kafka")).0;
+        let asked = [&["export", "--output", "jsonl"][..], filter].concat();
+        let with = |flag, place| [&asked[..], &[flag, place]].concat();
+        let from_kafka = told(of_topic(&kafka, &topic, &asked).expect("from Kafka")).0;
         assert!(!from_kafka.is_empty(), "{filter:?}");
-        assert_eq!(told(answer(&with(&["--gateway", &url])).expect("from a gateway")).0, from_kafka, "{filter:?}");
-        assert_eq!(told(answer(&with(&["--file", &file])).expect("from a file")).0, from_kafka, "{filter:?}");
+        let from_gateway = told(answer(&with("--gateway", url.as_str())).expect("from a gateway")).0;
+        assert_eq!(from_gateway, from_kafka, "{filter:?}");
+        let from_file = told(answer(&with("--file", file.as_str())).expect("from a file")).0;
+        assert_eq!(from_file, from_kafka, "{filter:?}");
     }
     std::fs::remove_dir_all(&folder).expect("ours");
     gateway.stop();
@@ -181,7 +184,7 @@ fn what_retention_took_is_told_and_holes_are_not() {
     assert_eq!(all.objects().len(), 15);
 
     let topic = kafka.topic("holes", 1);
-    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic)]);
+    let producer = kafka.producer_with(&topic, &[("transactional.id", &topic), ("transaction.timeout.ms", "180000")]);
     producer.init_transactions();
     for transaction in 0..4u64 {
         producer.begin();
@@ -257,6 +260,60 @@ fn follow_goes_on_and_an_interrupt_ends_it_with_what_was_found() {
 }
 
 #[test]
+fn a_gateway_that_comes_back_is_resumed_where_it_was() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("resumed", 1);
+    let producer = kafka.producer(&topic);
+    let send = |sequences: std::ops::RangeInclusive<u64>| {
+        sequences.for_each(|sequence| producer.send(0, &seeded::numbered(0, sequence, 20)));
+        producer.flush();
+    };
+    send(1..=3);
+    let setup = Setup::new(&kafka, &topic);
+    let mut gateway = setup.start();
+    let url = format!("ws://{}", gateway.ws());
+    let arguments = ["tail", "--gateway", &url, "--from", "earliest", "--follow", "--output", "jsonl"];
+    let mut tail = Running::start_with(&arguments, &[]);
+    let mut expect = |sequences: std::ops::RangeInclusive<u64>| {
+        for sequence in sequences {
+            let line = tail.line();
+            assert!(line.contains(&format!("\"sequence\":{sequence},")), "{sequence} was next: {line}");
+        }
+    };
+    expect(1..=3);
+    gateway.kill_and_restart();
+    send(4..=6);
+    gateway.wait_ready();
+    expect(4..=6);
+    tail.interrupt();
+    let answer = tail.finish();
+    assert_eq!((answer.code, answer.out.as_str()), (Some(0), ""), "nothing is repeated");
+    assert!(answer.err.contains("connection lost") && answer.err.contains("connected again"), "{}", answer.err);
+    gateway.stop();
+}
+
+#[test]
+fn a_partition_that_is_added_is_followed_too() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("grows", 1);
+    let environment = [
+        ("KAFKA_BROKERS", kafka.brokers.as_str()),
+        ("KAFKA_TOPIC", &topic),
+        ("DASHSTREAM_KAFKA_DISCOVERY_INTERVAL", "1s"),
+    ];
+    let mut tail = Running::start_with(&["tail", "--follow", "--output", "jsonl"], &environment);
+    kafka.grow(&topic, 2);
+    let producer = kafka.producer(&topic);
+    wait::until_true("the new partition to have a leader", LIMIT, || kafka.watermarks(&topic, 1) == (0, 0));
+    producer.send(1, &seeded::numbered(1, 1, 20));
+    producer.flush();
+    let line = tail.line();
+    assert!(line.contains("\"partition\":1,\"offset\":0,"), "{line}");
+    tail.interrupt();
+    assert_eq!(tail.finish().code, Some(0));
+}
+
+#[test]
 fn whoever_closes_the_pipe_has_what_it_wanted() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("pipe", 1);
@@ -269,6 +326,10 @@ fn whoever_closes_the_pipe_has_what_it_wanted() {
         let answer = running.hang_up();
         assert_eq!((answer.code, answer.err.as_str()), (Some(0), ""), "{arguments:?}");
     }
+    // Also while nothing more comes.
+    let mut running = Running::start(&kafka, &topic, &["tail", "--follow"]);
+    assert!(!running.line().is_empty());
+    assert_eq!(running.hang_up().code, Some(0));
 }
 
 #[test]

@@ -237,8 +237,10 @@ fn metrics_gist(metrics: &Metrics) -> String {
         Some(metric_value::Value::BoolValue(value)) => value.to_string(),
         Some(metric_value::Value::BytesValue(value)) => format!("{} bytes", value.len()),
     };
-    let shown =
-        metrics.metrics.iter().take(20).map(|(name, metric)| format!("{name}={}{}", value(metric), metric.unit));
+    let shown = metrics.metrics.iter().take(20).map(|(name, metric)| {
+        let space = if metric.unit.is_empty() { "" } else { " " };
+        format!("{name}={}{space}{}", value(metric), metric.unit)
+    });
     shown.collect::<Vec<_>>().join(" ")
 }
 

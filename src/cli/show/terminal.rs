@@ -38,6 +38,14 @@ impl Screen {
     }
 }
 
+/// Standard output is a pipe, and whoever read it is gone.
+pub fn nobody_reads_stdout() -> bool {
+    let mut pipe = libc::pollfd { fd: libc::STDOUT_FILENO, events: 0, revents: 0 };
+    // SAFETY: one valid pollfd, which poll only fills in; it does not wait.
+    let ready = unsafe { libc::poll(&raw mut pipe, 1, 0) };
+    ready == 1 && pipe.revents & libc::POLLERR != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,7 +117,7 @@ fn lines_for_people_fit_the_screen_and_obey_nobody() {
     assert_eq!(
         lines,
         [
-            "14:13:20.001 2/41   run, \"one\"   #1   NODE_END           plan       1.2 ms te…",
+            "14:13:20.001 2/41   run, \"one\"   #1   NODE_END           plan       1.2 ms text…",
             "-- partition 1: offsets 10 to 11 are gone: retention",
             "-- 0/7 holds no event: null: a tombstone",
         ]

@@ -27,6 +27,8 @@ pub enum SourceError {
     GatewayAddress(#[from] ConfigError),
     #[error("the gateway at {url} cannot be read: check --gateway, and that the gateway runs")]
     Gateway { url: String, source: ClientError },
+    #[error("the system refuses a thread: look at the limits of the process")]
+    Thread(#[source] std::io::Error),
     #[error("{flag} means nothing {with}: {step}")]
     Unsupported { flag: &'static str, with: &'static str, step: &'static str },
     #[error("cannot read {}: {source}", path.display())]

@@ -71,7 +71,7 @@ impl Expander {
         let body = body.bytes();
         scan(body, &mut self.scan).map_err(|error| (DropReason::from(error).label(), error.to_string()))?;
         if self.scan.events.is_empty() {
-            return Err(("no_content", "a message without content".to_owned()));
+            return Err(("no_content", "a message without content, or a batch without events".to_owned()));
         }
         let mut wanted = false;
         for meta in &self.scan.events {

@@ -114,7 +114,7 @@ impl GatewaySource {
             open_filter: ask.filter == super::Filter::default(),
             live: false,
             over,
-            client: Running::start(builder.build()?),
+            client: Running::start(builder.build()?).map_err(SourceError::Thread)?,
         })
     }
 
@@ -282,12 +282,11 @@ enum Heard {
 }
 
 impl Running {
-    fn start(mut client: Client) -> Self {
+    fn start(mut client: Client) -> std::io::Result<Self> {
         let handle = client.handle();
         let (sender, events) = sync_channel(EVENTS_MAX);
-        let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(move || run(&mut client, &sender));
-        // Without a thread the channel is closed at once, and the source is over.
-        Self { handle, events: Some(events), thread: thread.ok() }
+        let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(move || run(&mut client, &sender))?;
+        Ok(Self { handle, events: Some(events), thread: Some(thread) })
     }
 
     fn hear(&self, wait: Duration) -> Heard {

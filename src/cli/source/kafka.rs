@@ -25,7 +25,7 @@ use crate::words::{Offset, PartitionId};
 
 /// Kafka is asked about offsets and topics for so long.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Without a sign of life for so long, a read that has an end is given up.
+/// Listening in vain for so long, a read that has an end is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A wait is cut into pieces, so that complaints of librdkafka are seen.
 const TICK: Duration = Duration::from_millis(100);
@@ -44,8 +44,8 @@ pub(super) struct KafkaSource {
     merge: Merge<Held>,
     expander: Expander,
     out: VecDeque<Item>,
-    /// When Kafka last said something.
-    heard_at: Instant,
+    /// How long Kafka was listened to since it last said something.
+    silent_for: Duration,
     looked_for_partitions_at: Instant,
     /// Since the last record.
     placings: u32,
@@ -143,10 +143,9 @@ impl KafkaSource {
                 Some(Heard::Record(copied(&message, partition, offset), partition, offset, bytes))
             }
         };
-        self.merge.listen(began.elapsed());
-        if heard.is_some() {
-            self.heard_at = Instant::now();
-        }
+        let waited = began.elapsed();
+        self.merge.listen(waited);
+        self.silent_for = if heard.is_some() { Duration::ZERO } else { self.silent_for.saturating_add(waited) };
         match heard {
             None => Ok(()),
             Some(Heard::Record(held, partition, offset, bytes)) => {
@@ -308,28 +307,35 @@ impl KafkaSource {
         if let Some(refusal) = self.consumer.context().refusal() {
             return Err(self.refused(&refusal));
         }
-        if now.duration_since(self.heard_at) > SILENCE && !self.merge.is_caught_up() {
+        if self.silent_for > SILENCE && !self.merge.is_caught_up() {
             let why = self.consumer.context().newest().map(|complaint| complaint.text).unwrap_or_default();
             return Err(self.unreachable(&why));
         }
         if !self.live {
             return Ok(());
         }
-        if now.duration_since(self.heard_at) < TICK && !self.connected {
-            self.connected = true;
-            self.out.push_back(Item::Connected);
-        }
-        if let Some(Complaint { text, .. }) = self.consumer.context().take_newest()
+        if let Some(Complaint { text, all_down: true, .. }) = self.consumer.context().take_newest()
             && self.connected
         {
             self.connected = false;
             self.out.push_back(Item::Disconnected { why: text, retry_in: LOOK });
+        } else if self.silent_for.is_zero() {
+            self.is_there();
         }
-        if self.all_partitions && now.duration_since(self.looked_for_partitions_at) > self.kafka.discovery_interval {
-            self.looked_for_partitions_at = now;
+        let interval = if self.connected { self.kafka.discovery_interval } else { LOOK };
+        if now.duration_since(self.looked_for_partitions_at) > interval {
             self.look_for_partitions()?;
+            self.looked_for_partitions_at = Instant::now();
         }
         Ok(())
+    }
+
+    /// The brokers answer.
+    fn is_there(&mut self) {
+        if !self.connected {
+            self.connected = true;
+            self.out.push_back(Item::Connected);
+        }
     }
 
     fn unreachable(&self, why: &str) -> SourceError {

@@ -54,7 +54,7 @@ pub fn events_json(body: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> bool {
 }
 
 /// Appends what a message says beyond its header as one JSON object, in full: of an event its attributes, of the
-/// others their fields. Bytes that are JSON by convention are embedded as they are, line breaks included; a compressed
+/// others their fields. Numbers of 64 bits are numbers here. Bytes that are JSON by convention are embedded as they are, line breaks included; a compressed
 /// state that is too large to be opened on the way stays compressed, as `{"base64": …}`.
 pub fn data_json(message: &Payload, out: &mut Vec<u8>) {
     payload::data(&mut Writer::new(out, usize::MAX), message);

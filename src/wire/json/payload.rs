@@ -381,9 +381,14 @@ fn strings(writer: &mut Writer<'_>, map: &BTreeMap<String, String>) {
     });
 }
 
-/// A 64-bit number of a fixed field, as decimal text.
+/// A 64-bit number of a fixed field, as decimal text; where there is no limit, as a number.
 fn decimal(writer: &mut Writer<'_>, key: &str, value: impl std::fmt::Display) {
-    writer.key(key).string(&value.to_string());
+    let text = value.to_string();
+    if writer.key(key).is_bounded() {
+        writer.string(&text);
+    } else {
+        writer.literal(&text);
+    }
 }
 
 pub(super) fn event_type(number: i32) -> Cow<'static, str> {

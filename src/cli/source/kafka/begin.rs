@@ -2,7 +2,7 @@
 //! partitions that the topic gets later.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -36,7 +36,7 @@ impl KafkaSource {
             merge: Merge::default(),
             expander: Expander::new(ask.filter.clone(), payload_max),
             out: VecDeque::new(),
-            heard_at: now,
+            silent_for: Duration::ZERO,
             looked_for_partitions_at: now,
             placings: 0,
             live: false,
@@ -51,7 +51,6 @@ impl KafkaSource {
         source.place(&partitions, ask.from)?;
         // What the brokers said while they were not there yet is over.
         source.consumer.context().take_newest();
-        source.heard_at = Instant::now();
         Ok(source)
     }
 
@@ -131,6 +130,10 @@ impl KafkaSource {
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == self.kafka.topic) else {
             return Ok(());
         };
+        self.is_there();
+        if !self.all_partitions {
+            return Ok(());
+        }
         let count = u32::try_from(topic.partitions().len()).unwrap_or(0);
         let new: Vec<_> = (0..count).map(PartitionId).filter(|partition| !self.lanes.contains_key(partition)).collect();
         if new.is_empty() {

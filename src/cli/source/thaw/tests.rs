@@ -120,7 +120,7 @@ fn findings_and_foreign_objects_are_understood_or_refused() {
         "{\"message_id\":\"zz\"}",
         "{\"offset\":-1}",
         "{\"event_type\":\"COFFEE\"}",
-        "{\"kind\":\"token_chunk\",\"data\":[]}",
+        "{\"kind\":\"token_chunk\",\"data\":7}",
         "{\"sequence\":\"many\"}",
         "{",
     ] {
