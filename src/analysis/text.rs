@@ -80,6 +80,11 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 tool call`, `2 tool calls`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +129,6 @@ mod tests {
         assert_eq!(count(1_000), "1,000");
         assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
         assert_eq!(hex(&[0, 171]), "00ab");
+        assert_eq!((counted(1, "call"), counted(1_000, "call")), ("1 call".to_owned(), "1,000 calls".to_owned()));
     }
 }

@@ -154,7 +154,7 @@ impl Follower {
         let (form, verdict) = match &event.what {
             What::GraphStart { state: Some(state), .. } => (Form::Initial, self.initial(state)),
             What::Diff(diff) => {
-                let whole = diff.operations.is_empty() && !diff.full_state.is_empty();
+                let whole = !diff.full_state.is_empty();
                 (if whole { Form::Whole } else { Form::Changes(diff.operations.len()) }, self.diff(diff))
             }
             What::Checkpoint(saved) => (Form::Checkpoint(saved.checkpoint.clone()), self.saved(saved)),

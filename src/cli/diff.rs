@@ -14,7 +14,7 @@ use super::show::Form;
 use super::show::human::{DIM, GREEN, RED, Style, YELLOW};
 use crate::analysis::compare::{Difference, differences};
 use crate::analysis::profile::Row;
-use crate::analysis::text::{count, duration};
+use crate::analysis::text::{count, counted, duration};
 use crate::analysis::trail::{Point, Trail, follow};
 use crate::analysis::{Note, Run, SpanKind};
 
@@ -157,8 +157,7 @@ fn changes(style: &Style, sides: &[Trail], indent: &str, text: &mut String) {
     }
     let said = match found.len() as u64 + left_out {
         0 => "no difference".to_owned(),
-        1 => "1 difference".to_owned(),
-        many => format!("{} differences", count(many)),
+        number => counted(number, "difference"),
     };
     text.push_str(&format!("{indent}{}\n", style.paint(DIM, &said)));
 }

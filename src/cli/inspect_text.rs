@@ -7,7 +7,7 @@ use super::sheet::{Align, Sheet};
 use super::show::human::{DIM, GREEN, RED, Style, YELLOW, fit, rfc3339};
 use crate::analysis::live::error_text;
 use crate::analysis::runs::Status;
-use crate::analysis::text::{count, duration, hex};
+use crate::analysis::text::{count, counted, duration, hex};
 use crate::analysis::told::{Told, What};
 use crate::analysis::trail::{Form, Step, Verdict};
 use crate::analysis::{Pairing, Span, SpanKind};
@@ -58,20 +58,20 @@ impl Page {
         let took = duration(root.took_us());
         self.line(colour, &format!("{}  {graph}{status}  {took}  {}", one.run.id, rfc3339(root.start_us)), out);
         let sum = &one.profile.sum;
-        let spans = |kind| count(one.spans.of_kind(kind).count() as u64);
+        let spans = |kind, what| counted(one.spans.of_kind(kind).count() as u64, what);
         let mut facts = format!(
-            "  {} events, {} node executions, {} model calls, {} tool calls, {} + {} tokens",
-            count(one.run.events.len() as u64),
-            spans(SpanKind::Node),
-            spans(SpanKind::Model),
-            spans(SpanKind::Tool),
+            "  {}, {}, {}, {}, {} + {} tokens",
+            counted(one.run.events.len() as u64, "event"),
+            spans(SpanKind::Node, "node execution"),
+            spans(SpanKind::Model, "model call"),
+            spans(SpanKind::Tool, "tool call"),
             count(sum.input),
             count(sum.output)
         );
         if self.priced {
             facts.push_str(&format!(", cost {}", sum.cost));
             if sum.unpriced > 0 {
-                facts.push_str(&format!(" ({} calls without a price)", count(sum.unpriced)));
+                facts.push_str(&format!(" + {} unpriced", counted(sum.unpriced, "call")));
             }
         }
         self.line("", &facts, out);
@@ -158,11 +158,11 @@ impl Page {
         if span.retries > 0 {
             text.push_str(&format!("  retried {}x", span.retries));
         }
-        if let Some(first_us) = span.first_token_us {
-            text.push_str(&format!("  first token after {}", duration(first_us.saturating_sub(span.start_us))));
-        }
         if span.pairing != Pairing::Paired {
             text.push_str(&format!("  ({})", span.pairing.label()));
+        }
+        if let Some(first_us) = span.first_token_us {
+            text.push_str(&format!("  first token after {}", duration(first_us.saturating_sub(span.start_us))));
         }
         if span.error.is_some() {
             text.push_str("  FAILED");
@@ -186,8 +186,10 @@ impl Page {
     fn event(&self, one: &Findings<'_>, index: usize, event: &Told) -> Option<Row> {
         let text = match &event.what {
             What::Edge { from, to } => format!("{from} → {to}"),
-            What::Diff(diff) if diff.operations.is_empty() => "state whole".to_owned(),
-            What::Diff(diff) => format!("state changed by {} operations", diff.operations.len()),
+            What::Diff(diff) if !diff.full_state.is_empty() => "state whole".to_owned(),
+            What::Diff(diff) => {
+                format!("state changed by {}", counted(diff.operations.len() as u64, "operation"))
+            }
             What::Checkpoint(saved) => format!("checkpoint {}", hex(&saved.checkpoint)),
             What::Measured { scope, values } => {
                 let values: Vec<_> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -287,8 +289,7 @@ pub(super) fn form(step: &Step) -> String {
     match &step.form {
         Form::Initial => "initial state".to_owned(),
         Form::Whole => "whole state".to_owned(),
-        Form::Changes(1) => "1 operation".to_owned(),
-        Form::Changes(operations) => format!("{} operations", count(*operations as u64)),
+        Form::Changes(operations) => counted(*operations as u64, "operation"),
         Form::Checkpoint(id) => format!("checkpoint {}", hex(id.get(..4).unwrap_or(id))),
     }
 }

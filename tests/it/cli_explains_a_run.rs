@@ -229,11 +229,11 @@ fn costs_are_summed_by_what_is_asked_for() {
     check(
         &["costs", "--by", "model", "--price", PRICES],
         "\
-model    calls  input  output      cost  share
-large        2  4,000     250  0.012500   99 %
-small        1      0       2  0.000003    0 %
-odd          1      7       5         -      -
-total        4  4,007     257  0.012503+  100 %
+model  calls  input  output       cost  share
+large      2  4,000     250   0.012500   99 %
+small      1      0       2   0.000003    0 %
+odd        1      7       5          -      -
+total      4  4,007     257  0.012503+  100 %
 ",
     );
     check(
