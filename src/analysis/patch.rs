@@ -203,10 +203,8 @@ impl State {
     }
 
     fn remove(&mut self, path: &Pointer, work: &mut Work) -> Result<Value, PatchError> {
-        let Some((key, parents)) = path.keys.split_last() else {
-            self.bytes = extent(&Value::Null).bytes;
-            return Ok(std::mem::take(&mut self.value));
-        };
+        // Without the whole there would be no state.
+        let Some((key, parents)) = path.keys.split_last() else { return Err(path.not_there()) };
         let (removed, around) = match self.get_mut(path, parents)? {
             Value::Object(map) => (map.remove(key), member_bytes(key)),
             Value::Array(list) => {

@@ -10,6 +10,7 @@ mod view;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -43,10 +44,14 @@ pub fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), CliError> {
     let mut reading = Reading::of(matches)?;
-    // A file has an end, and then stays on the screen.
-    reading.ask.follow = !matches!(reading.ask.place, Place::File(_));
+    // A file is shown whole, and then stays on the screen.
+    let is_file = matches!(reading.ask.place, Place::File(_));
+    reading.ask.follow = !is_file;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(ExplainError::NoTerminal.into());
+    }
+    if is_file && matches.value_source("from") != Some(ValueSource::CommandLine) {
+        reading.ask.from = source::From::Earliest;
     }
     let place = match &reading.ask.place {
         Place::Kafka(kafka) => format!("{} at {}", kafka.topic, kafka.brokers),

@@ -94,6 +94,8 @@ pub(super) struct Model {
     /// `None`: whichever run began last.
     chosen: Option<RunId>,
     before_loss: Link,
+    /// The event that comes next came before.
+    repeated: bool,
     quit: bool,
 }
 
@@ -110,6 +112,7 @@ impl Model {
             gaps: 0,
             chosen: None,
             before_loss: Link::CatchingUp,
+            repeated: false,
             quit: false,
         }
     }
@@ -120,7 +123,12 @@ impl Model {
 
     pub(super) fn item(&mut self, item: &Item) {
         match item {
-            Item::Event(seen) => self.live.take(gather::place(seen), &seen.message),
+            Item::Event(seen) => {
+                // What comes twice is counted, and means nothing new.
+                if !std::mem::take(&mut self.repeated) {
+                    self.live.take(gather::place(seen), &seen.message);
+                }
+            }
             Item::Live => self.link = Link::Live,
             Item::End => self.link = Link::Ended,
             Item::Disconnected { why, retry_in } => {
@@ -140,7 +148,10 @@ impl Model {
                 self.gaps = self.gaps.saturating_add(count);
                 self.live.missing(tenant, thread, count);
             }
-            Item::Duplicate { tenant, thread, .. } => self.live.duplicate(tenant, thread),
+            Item::Duplicate { tenant, thread, .. } => {
+                self.repeated = true;
+                self.live.duplicate(tenant, thread);
+            }
             Item::Gap { from, to, .. } => self.gaps = self.gaps.saturating_add(to.0.saturating_sub(from.0)),
             Item::Bad(_) => self.gaps = self.gaps.saturating_add(1),
             Item::StreamChanged => {
