@@ -6,11 +6,17 @@ pub const RUN_EVENTS_MAX: usize = 100_000;
 /// Bytes of texts and states kept of one run: ten minutes of a state of 100 KB that is sent whole each second.
 pub const RUN_BYTES_MAX: usize = 64 << 20;
 
-/// Runs kept whole at once. Who looks closely looks at one or two.
-pub const RUNS_MAX: usize = 8;
+/// Runs kept whole at once. Who looks closely looks at one or two; an export of spans takes what there is.
+pub const RUNS_MAX: usize = 1_000;
 
-/// Runs of one thread that are told apart and listed without being kept.
-pub const RUNS_LISTED_MAX: usize = 1_000;
+/// Events kept of all runs together: some 120 MB beside their texts and states.
+pub const EVENTS_MAX: usize = 4 * RUN_EVENTS_MAX;
+
+/// Bytes of texts and states kept of all runs together.
+pub const BYTES_MAX: usize = 4 * RUN_BYTES_MAX;
+
+/// Threads that are told apart, kept or not.
+pub const THREADS_MAX: usize = 100_000;
 
 /// Characters of a name: of a node, a model, a tool. Longer ones are cut, and equal after the cut means equal.
 pub const NAME_CHARS_MAX: usize = 120;

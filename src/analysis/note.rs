@@ -60,7 +60,7 @@ impl fmt::Display for Note {
             Note::Unnumbered(number) => write!(formatter, "{} event{} without a sequence", count(*number), s(number)),
             Note::LeftOut(number) => write!(
                 formatter,
-                "{} event{} left out: at most {} events and {} MiB of a run are looked at",
+                "{} event{} left out: at most {} events and {} MiB of a run are looked at, four times that of all runs",
                 count(*number),
                 s(number),
                 count(super::limits::RUN_EVENTS_MAX as u64),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::wire::proto::DashStreamMessage;
 
-use super::limits::{NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_LISTED_MAX, RUNS_MAX};
+use super::limits::{BYTES_MAX, EVENTS_MAX, NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_MAX, THREADS_MAX};
 use super::note::Note;
 use super::text::one_line;
 use super::told::{Owner, Place, Told, What, tell, weight};
@@ -85,6 +85,12 @@ pub fn is_error(what: &What) -> bool {
     }
 }
 
+/// What may still be kept, of all runs together.
+struct Room {
+    events: usize,
+    bytes: usize,
+}
+
 /// A run while its events come.
 struct Growing {
     id: RunId,
@@ -111,9 +117,10 @@ impl Growing {
         }
     }
 
-    fn add(&mut self, told: Told) {
+    fn add(&mut self, told: Told, room: &mut Room) {
         let bytes = weight(&told.what);
-        if self.events.len() >= RUN_EVENTS_MAX || self.bytes.saturating_add(bytes) > RUN_BYTES_MAX {
+        let full = self.events.len() >= RUN_EVENTS_MAX || self.bytes.saturating_add(bytes) > RUN_BYTES_MAX;
+        if full || room.events == 0 || room.bytes < bytes {
             self.left_out += 1;
             return;
         }
@@ -122,6 +129,8 @@ impl Growing {
             return;
         }
         self.bytes += bytes;
+        room.events -= 1;
+        room.bytes -= bytes;
         match told.what {
             What::GraphStart { .. } => self.began = true,
             What::GraphEnd { .. } | What::GraphError { .. } => self.ended = true,
@@ -262,6 +271,7 @@ pub struct Collector {
     runs: Vec<Growing>,
     /// The run of a thread that goes on.
     current: HashMap<Owner, Current>,
+    room: Room,
     left_out: u64,
     nameless: u64,
 }
@@ -285,7 +295,8 @@ impl Current {
 
 impl Collector {
     pub fn new(wanted: Vec<Wanted>) -> Self {
-        Self { wanted, runs: Vec::new(), current: HashMap::new(), left_out: 0, nameless: 0 }
+        let room = Room { events: EVENTS_MAX, bytes: BYTES_MAX };
+        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0 }
     }
 
     pub fn take(&mut self, place: Place, message: &DashStreamMessage) {
@@ -306,7 +317,7 @@ impl Collector {
             kept.and_then(|index| self.runs.get(index)).is_some_and(|run| run.ids.contains(&told.id))
         };
         let nth = match self.current.get(&owner) {
-            None if self.current.len() >= RUNS_LISTED_MAX => {
+            None if self.current.len() >= THREADS_MAX => {
                 self.left_out += 1;
                 return;
             }
@@ -333,7 +344,7 @@ impl Collector {
         current.first_us = current.first_us.min(told.at_us);
         current.ended |= matches!(told.what, What::GraphEnd { .. } | What::GraphError { .. });
         if let Some(run) = current.kept.and_then(|index| self.runs.get_mut(index)) {
-            run.add(told);
+            run.add(told, &mut self.room);
         }
     }
 

@@ -94,7 +94,8 @@ pub(super) struct Gathered {
 pub(super) fn runs(matches: &ArgMatches) -> Result<Gathered, CliError> {
     let reading = Reading::of(matches)?;
     let threads = &reading.ask.filter.threads;
-    let nths: Vec<u32> = matches.get_many::<u32>("nth").unwrap_or_default().copied().collect();
+    let nths = matches.try_get_many::<u32>("nth").ok().flatten().unwrap_or_default();
+    let nths: Vec<u32> = nths.copied().collect();
     let wanted = threads.iter().flat_map(|thread| match nths.as_slice() {
         [] => vec![Wanted::Thread(thread.clone())],
         nths => nths.iter().map(|nth| Wanted::Nth(thread.clone(), *nth)).collect(),

@@ -145,6 +145,16 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
 }
 
+/// `dashstream export --output otlp`: the spans of all runs that are read.
+pub(super) fn export_spans(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    let Gathered { runs, notes, .. } = gather::runs(matches)?;
+    let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
+    let pairs: Vec<_> = runs.iter().zip(&spans).collect();
+    let text = format!("{}\n", otlp::traces(&pairs));
+    notes.iter().for_each(|note| reading::remark(&note.to_string()));
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
+}
+
 /// A moment within a run.
 pub(super) fn parse_point(flag: &str, text: &str) -> Result<Point, CliError> {
     let asked = text.trim();

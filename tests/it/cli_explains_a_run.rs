@@ -201,6 +201,26 @@ fn spans_are_those_of_opentelemetry() {
 }
 
 #[test]
+fn an_export_as_spans_has_every_run() {
+    let traces = document(&["export", "--output", "otlp"]);
+    let mut runs: Vec<_> = traces["resourceSpans"]
+        .as_array()
+        .expect("resources")
+        .iter()
+        .map(|one| {
+            let attributes = one["resource"]["attributes"].as_array().expect("attributes");
+            let thread = attributes[2]["value"]["stringValue"].as_str().expect("text");
+            format!("{thread}: {}", one["scopeSpans"][0]["spans"].as_array().expect("spans").len())
+        })
+        .collect();
+    runs.sort();
+    assert_eq!(runs, ["run-1: 8", "run-2: 4", "run-3: 2", "twice: 2", "twice: 2"]);
+    let only = document(&["export", "--output", "otlp", "--thread", "run-1"]);
+    let spans = document(&["inspect", "--output", "otlp", "--thread", "run-1"]);
+    assert_eq!(only, spans);
+}
+
+#[test]
 fn diff_compares_states_and_runs() {
     check(
         &["diff", "--thread", "run-1", "--checkpoint", "a1", "--checkpoint", "b2"],
