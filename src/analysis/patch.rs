@@ -107,7 +107,7 @@ impl State {
                 if path.keys.len() > from.keys.len() && path.keys.starts_with(&from.keys) {
                     return Err(PatchError::IntoItself { index, path: from.shown() });
                 }
-                if path.keys == from.keys {
+                if path.keys == from.keys && !from.keys.is_empty() {
                     return self.get(&from).map(drop);
                 }
                 let value = self.remove(&from, work)?;

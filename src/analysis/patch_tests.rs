@@ -79,6 +79,7 @@ fn what_cannot_be_applied_says_which_operation_and_changes_nothing() {
     let there = |path: &str| format!("operation 0: there is nothing at `{path}`");
     refused(json!({}), json!([{ "op": "remove", "path": "/a" }]), &there("/a"));
     refused(json!({}), json!([{ "op": "remove", "path": "" }]), &there(""));
+    refused(json!({}), json!([{ "op": "move", "from": "", "path": "" }]), &there(""));
     refused(json!({}), json!([{ "op": "replace", "path": "/a", "value": 1 }]), &there("/a"));
     refused(json!({}), json!([{ "op": "add", "path": "/a/b", "value": 1 }]), &there("/a/b"));
     refused(json!([1]), json!([{ "op": "add", "path": "/2", "value": 1 }]), &there("/2"));

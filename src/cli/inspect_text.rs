@@ -162,7 +162,7 @@ impl Page {
             text.push_str(&format!("  ({})", span.pairing.label()));
         }
         if let Some(first_us) = span.first_token_us {
-            text.push_str(&format!("  first token after {}", duration(first_us.saturating_sub(span.start_us))));
+            text.push_str(&format!("  first token +{}", duration(first_us.saturating_sub(span.start_us))));
         }
         if span.error.is_some() {
             text.push_str("  FAILED");

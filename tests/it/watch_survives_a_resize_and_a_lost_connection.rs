@@ -59,7 +59,7 @@ fn a_terminal_is_drawn_resized_and_given_back() {
     failing.send(&producer, 0);
     let lines = pty
         .until("the error, and what is missing", |lines| has(lines, "plan failed: no net") && has(lines, "1 missing"));
-    assert!(has(&lines, "acme/run-2: sequences 3 to 3 are missing"), "{lines:#?}");
+    assert!(has(&lines, "acme/run-2: sequences 3 to 3 are miss…"), "{lines:#?}");
     assert!(has(&lines, "1 running, 0 waiting, 0 done, 1 failed"), "{lines:#?}");
 
     // Half as wide: everything is drawn anew for that, and nothing of the old frame is left.
