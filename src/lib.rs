@@ -51,6 +51,7 @@
 //! | [`observe`] | stats, one snapshot, metrics, health, both HTTP fronts, logging | anything on the path of a record |
 //! | [`client`] | the reference client: its conversation, its cursor, its socket | gateway code; threads; other protocols than v2 |
 //! | [`producer`] | the producer library: sequence, limits, redaction, batches, limiter, outcome | gateway code; a second try; a queue without a bound |
+//! | `analysis` | what the events of a run mean: spans, critical path, costs, states | where events come from; how findings look; a clock |
 //! | [`page`], `demo`, `cli` | the web page; embedded broker and made-up runs; the command line | gateway code of their own |
 //! | `cli::source`, `cli::show` | events from Kafka, a gateway or a file as one stream; events for people and tools | a consumer group; a commit |
 //!
@@ -135,6 +136,8 @@ pub mod page;
 pub mod client;
 #[cfg(feature = "producer")]
 pub mod producer;
+#[cfg(feature = "gateway")]
+pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

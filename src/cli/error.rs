@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::gather::ExplainError;
 use super::source::SourceError;
 use crate::config::ConfigErrors;
 use crate::demo::DemoError;
@@ -23,12 +24,12 @@ pub enum CliError {
     Demo(#[from] DemoError),
     #[error(transparent)]
     Topics(#[from] TopicsError),
+    #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     #[error("cannot write {}: {source}", path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -38,7 +39,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
-            CliError::Config(_) => 2,
+            CliError::Config(_) | CliError::Explain(_) => 2,
             CliError::Topics(error) | CliError::Gateway(GatewayError::Topics(error)) => error.exit_code(),
             CliError::Gateway(_) | CliError::Demo(_) | CliError::File { .. } => 1,
             CliError::Source(error) => error.exit_code(),

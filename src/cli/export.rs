@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
-use clap::builder::PathBufValueParser;
+use clap::builder::{PathBufValueParser, PossibleValuesParser};
 use clap::{Arg, ArgMatches, Command};
 
 use super::CliError;
@@ -37,17 +37,30 @@ pub fn command() -> Command {
                 .help("Write to this file instead of standard output; it appears when it is complete")
                 .help_heading("How shown"),
         );
-    reading::with_flags(
+    let command = reading::with_flags(
         command,
         FLAGS,
         "Examples:\n  \
          dashstream export --thread run-1 --to run-1.json\n  \
          dashstream export --from 1d --output csv --kind metrics > metrics.csv\n  \
-         dashstream tail --file run-1.json",
-    )
+         dashstream tail --file run-1.json\n  \
+         dashstream export --thread run-1 --output otlp --to spans.json",
+    );
+    let forms = FLAGS.forms.iter().map(|form| form.label()).chain([OTLP]);
+    command.mut_arg("output", |arg| {
+        let help =
+            "json: one document; jsonl: one object per line; csv; otlp: runs as spans, OpenTelemetry's OTLP/JSON";
+        arg.value_parser(PossibleValuesParser::new(forms)).help(help)
+    })
 }
 
+/// Not events but what they mean: made from whole runs, see [`super::inspect`].
+const OTLP: &str = "otlp";
+
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    if matches.get_one::<String>("output").is_some_and(|form| form == OTLP) {
+        return super::inspect::export_spans(matches, output);
+    }
     let reading = Reading::of(matches)?;
     let stop = Stop::on_signals()?;
     let (ended, found) = match matches.get_one::<PathBuf>("to") {

@@ -17,6 +17,15 @@ pub mod tail;
 pub mod replay;
 pub mod export;
 pub mod runs;
+mod gather;
+mod sheet;
+pub mod inspect;
+mod inspect_text;
+pub mod diff;
+pub mod costs;
+pub mod profile;
+pub mod flamegraph;
+pub mod watch;
 pub mod shells;
 pub mod error;
 
@@ -42,6 +51,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("export", matches)) => export::run(matches, output),
         Some(("runs", matches)) => runs::run(matches, output),
+        Some(("inspect", matches)) => inspect::run(matches, output),
+        Some(("diff", matches)) => diff::run(matches, output),
+        Some(("costs", matches)) => costs::run(matches, output),
+        Some(("profile", matches)) => profile::run(matches, output),
+        Some(("flamegraph", matches)) => flamegraph::run(matches, output),
+        Some(("watch", matches)) => watch::run(matches),
         Some(("completions", matches)) => shells::completions(matches, output),
         Some(("man", matches)) => shells::man(matches, output),
         _ => unreachable!("clap demands one of the commands above"),
@@ -63,7 +78,8 @@ pub fn command() -> Command {
              dashstream serve --kafka-brokers kafka-1:9092    stream from a real Kafka\n  \
              dashstream check-config                          what would be in force, and why\n  \
              dashstream topics plan --config dashstream.toml  how topics differ from what is declared\n  \
-             dashstream tail --follow                         look at events as they arrive\n\n\
+             dashstream tail --follow                         look at events as they arrive\n  \
+             dashstream inspect --thread run-1                explain one run\n\n\
              Exit codes: 0 ended in order, 1 failed while running, 2 wrong arguments or settings, 3 topics are not as \
              declared.",
         )
@@ -75,6 +91,12 @@ pub fn command() -> Command {
         .subcommand(topics::command())
         .subcommand(tail::command())
         .subcommand(runs::command())
+        .subcommand(watch::command())
+        .subcommand(inspect::command())
+        .subcommand(diff::command())
+        .subcommand(costs::command())
+        .subcommand(profile::command())
+        .subcommand(flamegraph::command())
         .subcommand(replay::command())
         .subcommand(export::command())
         .subcommand(docs::command())

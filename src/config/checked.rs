@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::topics::TopicDeclaration;
+use crate::analysis::prices::Prices;
 use crate::words::SlowPolicy;
 pub use crate::words::access::{Access, AddressFamily, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
 
@@ -24,6 +25,7 @@ pub struct Config {
     pub topics: TopicsConfig,
     pub shutdown: ShutdownConfig,
     pub logging: LoggingConfig,
+    pub costs: CostsConfig,
 }
 
 #[derive(Clone, Debug)]
@@ -306,6 +308,12 @@ pub struct TopicsConfig {
 pub struct ShutdownConfig {
     /// One deadline for everything between the signal and the exit.
     pub deadline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct CostsConfig {
+    /// Empty: nobody said what tokens cost.
+    pub prices: Prices,
 }
 
 #[derive(Clone, Debug)]

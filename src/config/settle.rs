@@ -15,6 +15,7 @@ use super::raw::{Raw, Source};
 use super::report::Setting;
 use super::table::{Fallback, KEYS, Key};
 use super::value::Value;
+use crate::analysis::prices::Prices;
 use crate::words::SlowPolicy;
 
 /// The typed value of every key, in the order of the table.
@@ -189,6 +190,10 @@ impl Values {
             logging: LoggingConfig {
                 filter: self.text("logging.filter"),
                 format: pick(self.word("logging.format"), LogFormat::ALL, LogFormat::label),
+            },
+            // Its shape was checked with the key.
+            costs: CostsConfig {
+                prices: Prices::parse(&self.optional_text("costs.prices").unwrap_or_default()).unwrap_or_default(),
             },
         }
     }

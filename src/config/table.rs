@@ -57,7 +57,7 @@ impl Key {
 }
 
 /// The sections in the order in which a newcomer should read them.
-pub const SECTIONS: [(&str, &str); 14] = [
+pub const SECTIONS: [(&str, &str); 15] = [
     ("kafka", "Where events come from"),
     ("schema", "What counts as one of our messages"),
     ("server", "Where clients connect, and how many"),
@@ -72,6 +72,7 @@ pub const SECTIONS: [(&str, &str); 14] = [
     ("topics", "Topics as they should be"),
     ("shutdown", "How the process ends"),
     ("logging", "What is written to standard error"),
+    ("costs", "What tokens cost"),
 ];
 
 const KIB: u64 = 1 << 10;
@@ -104,7 +105,7 @@ const TOPIC: Kind = Kind::Text {
     check: shape::topic,
 };
 
-pub static KEYS: [Key; 79] = [
+pub static KEYS: [Key; 80] = [
     key(
         "kafka",
         "brokers",
@@ -653,6 +654,16 @@ pub static KEYS: [Key; 79] = [
         Fallback::Is("text"),
         "text for people, json for machines, one object per line.",
     ),
+    key(
+        "costs",
+        "prices",
+        Kind::Text {
+            shape: "MODEL=INPUT/OUTPUT per million tokens, comma separated or a list; a model may end in *, the longest that fits counts",
+            check: shape::prices,
+        },
+        Fallback::Unset,
+        "What costs, inspect, diff and profile reckon with, such as gpt-4o=2.50/10, small-*=0.25/1.25. A model without a price is said to have none.",
+    ),
 ];
 
 /// The setting of that full name.
@@ -762,6 +773,12 @@ pub(super) mod shape {
             host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
         };
         (host_fits && port != 0 && (1..=255).contains(&host.len())).then(|| format!("{host}:{port}"))
+    }
+
+    pub(super) fn prices(text: &str) -> Option<String> {
+        let fits = text.len() <= 64 << 10 && !text.chars().any(char::is_control);
+        (fits && crate::analysis::prices::Prices::parse(text).is_ok_and(|prices| !prices.is_empty()))
+            .then(|| text.to_owned())
     }
 
     pub(super) fn filter(text: &str) -> Option<String> {

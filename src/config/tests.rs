@@ -162,6 +162,9 @@ fn sample(key: &Key) -> String {
     if key.full_name() == "replay.redis.url" {
         return "redis://127.0.0.1:6379".to_owned();
     }
+    if key.full_name() == "costs.prices" {
+        return "model=1/2".to_owned();
+    }
     match (key.fallback, key.kind) {
         (Fallback::Is(text), _) if !text.is_empty() => text.to_owned(),
         (_, Kind::Choice([(word, _), ..])) => (*word).to_owned(),

@@ -45,6 +45,7 @@ mod metrics;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use crate::wire::state_hash::{canonical_json, state_hash};
 pub use error::{Rejected, StartError, Why};
 pub use handle::{Flushed, Producer};
 #[cfg(feature = "limiter-redis")]
@@ -56,7 +57,7 @@ pub use options::{Batching, OnRefused, Options, Refused};
 pub use outcome::{Outcome, Reason};
 pub use outgoing::{ID_BYTES_MAX, Outgoing};
 pub use redact::{REDACTED, Redaction, Secrets};
-pub use state::{StateTracker, Told, canonical_json, state_hash};
+pub use state::{StateTracker, Told};
 pub use ticket::Ticket;
 
 /// The messages that can be sent, as generated from `proto/dashstream.proto`.

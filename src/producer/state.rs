@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use super::redact::Redaction;
 use crate::wire::proto::diff_operation::OpType;
 use crate::wire::proto::{Checkpoint, DiffOperation, StateDiff};
+use crate::wire::state_hash::state_hash;
 
 /// What readers of the predecessor expect.
 const STATE_TYPE: &str = "serde_json::Value";
@@ -113,55 +114,6 @@ impl StateTracker {
             metrics.degraded(reason);
         }
     }
-}
-
-/// SHA-256 of the canonical JSON of a state.
-pub fn state_hash(state: &Value) -> [u8; 32] {
-    Sha256::digest(canonical_json(state)).into()
-}
-
-/// JSON without white space, the keys of every object in the order of their UTF-8 bytes, scalars as serde_json prints
-/// them (`1.0` stays `1.0`). Independent of how serde_json orders keys.
-pub fn canonical_json(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_canonical(value, &mut out);
-    out
-}
-
-fn write_canonical(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Object(map) => {
-            let mut members: Vec<(&String, &Value)> = map.iter().collect();
-            members.sort_unstable_by(|one, other| one.0.as_bytes().cmp(other.0.as_bytes()));
-            out.push(b'{');
-            for (index, (name, value)) in members.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_scalar(name, out);
-                out.push(b':');
-                write_canonical(value, out);
-            }
-            out.push(b'}');
-        }
-        Value::Array(values) => {
-            out.push(b'[');
-            for (index, value) in values.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_canonical(value, out);
-            }
-            out.push(b']');
-        }
-        scalar => write_scalar(scalar, out),
-    }
-}
-
-/// Into memory and without maps of other keys than texts: nothing can fail.
-fn write_scalar(scalar: &impl serde::Serialize, out: &mut Vec<u8>) {
-    let written = serde_json::to_writer(out, scalar);
-    debug_assert!(written.is_ok());
 }
 
 fn full(state: &Value) -> Vec<u8> {

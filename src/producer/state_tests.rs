@@ -3,6 +3,7 @@
 use serde_json::{Map, json};
 
 use super::*;
+use crate::wire::state_hash::canonical_json;
 
 fn tracker() -> StateTracker {
     StateTracker::new(Redaction::default(), 1 << 20, None)

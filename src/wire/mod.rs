@@ -11,6 +11,8 @@ mod schema;
 pub mod scan;
 #[cfg(feature = "gateway")]
 pub mod json;
+#[cfg(any(feature = "gateway", feature = "producer"))]
+pub mod state_hash;
 
 /// What agents send: package `dashstream.v1`.
 pub use generated::dashstream_v1 as proto;

@@ -37,3 +37,5 @@ mod topics_are_as_declared;
 mod secured_clusters;
 mod cli_reads_a_topic;
 mod cli_exports_a_million;
+mod cli_explains_a_run;
+mod watch_survives_a_resize_and_a_lost_connection;

@@ -23,3 +23,5 @@ pub mod hostile;
 pub mod browser;
 pub mod seeded;
 pub mod command;
+pub mod pty;
+pub mod story;

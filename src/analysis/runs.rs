@@ -1,0 +1,441 @@
+//! Events as runs: whose they are, which come twice, what is missing, and the order in which they were sent.
+//!
+//! A thread that starts its graph again after it has ended begins another run, `tenant/thread#2`, as on the page.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+
+use crate::wire::proto::DashStreamMessage;
+
+use super::limits::{BYTES_MAX, EVENTS_MAX, NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_MAX, THREADS_MAX};
+use super::note::Note;
+use super::text::one_line;
+use super::told::{Owner, Place, Told, What, tell, weight};
+
+/// A run of a thread: the first, the second ...
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RunId {
+    pub owner: Owner,
+    /// From 1.
+    pub nth: u32,
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |text: &str| one_line(text, NAME_CHARS_MAX);
+        write!(formatter, "{}/{}", part(&self.owner.tenant), part(&self.owner.thread))?;
+        match self.nth {
+            ..=1 => Ok(()),
+            nth => write!(formatter, "#{nth}"),
+        }
+    }
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    Running,
+    Waiting,
+    Done,
+    Failed,
+}
+
+impl Status {
+    pub fn label(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Waiting => "waiting",
+            Status::Done => "done",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+/// Everything that is kept of one run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Run {
+    pub id: RunId,
+    pub graph: Option<String>,
+    pub status: Status,
+    /// In the order in which they were sent, as far as sequences tell; each message id once.
+    pub events: Vec<Told>,
+    pub notes: BTreeSet<Note>,
+}
+
+impl Run {
+    /// First and last moment that an event names.
+    pub fn span_us(&self) -> (i64, i64) {
+        let times = self.events.iter().map(|event| event.at_us);
+        (times.clone().min().unwrap_or(0), times.max().unwrap_or(0))
+    }
+
+    /// What failed, first things first.
+    pub fn errors(&self) -> impl Iterator<Item = &Told> {
+        self.events.iter().filter(|event| is_error(&event.what))
+    }
+}
+
+/// Whether something failed, and not just did not go well the first time.
+pub fn is_error(what: &What) -> bool {
+    use crate::wire::proto::error::Severity;
+    match what {
+        What::GraphError { .. } | What::NodeError { .. } | What::ModelError { .. } | What::ToolError { .. } => true,
+        What::Error { severity, .. } => !matches!(severity, Severity::Debug | Severity::Info | Severity::Warning),
+        _ => false,
+    }
+}
+
+/// What may still be kept, of all runs together.
+struct Room {
+    events: usize,
+    bytes: usize,
+}
+
+/// A run while its events come.
+struct Growing {
+    id: RunId,
+    ended: bool,
+    began: bool,
+    events: Vec<Told>,
+    bytes: usize,
+    ids: HashSet<Vec<u8>>,
+    duplicates: u64,
+    left_out: u64,
+}
+
+impl Growing {
+    fn new(id: RunId) -> Self {
+        Self {
+            id,
+            ended: false,
+            began: false,
+            events: Vec::new(),
+            bytes: 0,
+            ids: HashSet::new(),
+            duplicates: 0,
+            left_out: 0,
+        }
+    }
+
+    fn add(&mut self, told: Told, room: &mut Room) {
+        let bytes = weight(&told.what);
+        let full = self.events.len() >= RUN_EVENTS_MAX || self.bytes.saturating_add(bytes) > RUN_BYTES_MAX;
+        if full || room.events == 0 || room.bytes < bytes {
+            self.left_out += 1;
+            return;
+        }
+        if is_identity(&told.id) && !self.ids.insert(told.id.clone()) {
+            self.duplicates += 1;
+            return;
+        }
+        self.bytes += bytes;
+        room.events -= 1;
+        room.bytes -= bytes;
+        match told.what {
+            What::GraphStart { .. } => self.began = true,
+            What::GraphEnd { .. } | What::GraphError { .. } => self.ended = true,
+            _ => {}
+        }
+        self.events.push(told);
+    }
+
+    fn finish(self) -> Run {
+        let mut notes = BTreeSet::new();
+        if !self.began {
+            notes.insert(Note::NoBeginning);
+        }
+        if !self.ended {
+            notes.insert(Note::NoEnd);
+        }
+        if self.duplicates > 0 {
+            notes.insert(Note::Duplicates(self.duplicates));
+        }
+        if self.left_out > 0 {
+            notes.insert(Note::LeftOut(self.left_out));
+        }
+        let events = in_sequence(self.events);
+        notes.extend(missing(&events));
+        Run { id: self.id, graph: graph(&events), status: status(&events), events, notes }
+    }
+}
+
+/// Producers give every message a UUID; anything else is no ground to call two events one.
+fn is_identity(id: &[u8]) -> bool {
+    id.len() == 16
+}
+
+/// By sequence; an event without one stays behind the one that it came after.
+fn in_sequence(events: Vec<Told>) -> Vec<Told> {
+    let mut last = 0;
+    let mut keyed: Vec<(u64, Told)> = Vec::with_capacity(events.len());
+    for event in events {
+        if event.sequence > 0 {
+            last = event.sequence;
+        }
+        keyed.push((last, event));
+    }
+    keyed.sort_by_key(|(sequence, _)| *sequence);
+    keyed.into_iter().map(|(_, event)| event).collect()
+}
+
+/// What the sequences say about what is not there.
+fn missing(events: &[Told]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let unnumbered = events.iter().filter(|event| event.sequence == 0).count() as u64;
+    if unnumbered > 0 {
+        notes.push(Note::Unnumbered(unnumbered));
+    }
+    let mut numbers = events.iter().map(|event| event.sequence).filter(|sequence| *sequence > 0).peekable();
+    // Sequences of a thread count on through its runs, so the first of a run may be any.
+    let Some(mut last) = numbers.next() else { return notes };
+    let (mut count, mut first, mut twice) = (0_u64, None, false);
+    for number in numbers {
+        twice |= number == last;
+        let between = number.saturating_sub(last).saturating_sub(1);
+        if between > 0 {
+            count = count.saturating_add(between);
+            first = first.or(Some(last + 1));
+        }
+        last = number;
+    }
+    match (twice, first) {
+        (true, _) => notes.push(Note::SeveralCounters),
+        (false, Some(first)) => notes.push(Note::Missing { count, first }),
+        (false, None) => {}
+    }
+    notes
+}
+
+fn graph(events: &[Told]) -> Option<String> {
+    events.iter().find_map(|event| match &event.what {
+        What::GraphStart { graph, .. } => graph.clone(),
+        _ => None,
+    })
+}
+
+fn status(events: &[Told]) -> Status {
+    let mut status = Status::Running;
+    for event in events {
+        status = match (&event.what, status) {
+            (What::GraphError { .. }, _) => Status::Failed,
+            (_, Status::Failed | Status::Done) => status,
+            (What::GraphEnd { .. }, _) => Status::Done,
+            (What::Interrupt { .. }, _) => Status::Waiting,
+            (What::Resume { .. }, _) => Status::Running,
+            (_, status) => status,
+        };
+    }
+    status
+}
+
+/// Which runs are to be kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// Of any thread, the first [`RUNS_MAX`].
+    All,
+    /// Of this thread, the first [`RUNS_MAX`] of any tenant.
+    Thread(String),
+    /// This run of a thread, of any tenant.
+    Nth(String, u32),
+}
+
+impl Wanted {
+    /// `thread` or `thread#2`.
+    pub fn parse(text: &str) -> Self {
+        match text.rsplit_once('#').and_then(|(thread, nth)| Some((thread, nth.parse::<u32>().ok()?))) {
+            Some((thread, nth)) if nth > 0 && !thread.is_empty() => Wanted::Nth(thread.to_owned(), nth),
+            _ => Wanted::Thread(text.to_owned()),
+        }
+    }
+
+    /// The thread as producers wrote it, for a filter on what is read.
+    pub fn thread(&self) -> Option<&str> {
+        match self {
+            Wanted::All => None,
+            Wanted::Thread(thread) | Wanted::Nth(thread, _) => Some(thread),
+        }
+    }
+
+    fn wants(&self, id: &RunId) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Thread(thread) => id.owner.thread == *thread,
+            Wanted::Nth(thread, nth) => id.owner.thread == *thread && id.nth == *nth,
+        }
+    }
+}
+
+/// Takes events as they come, and gives back the runs that were wanted.
+pub struct Collector {
+    wanted: Vec<Wanted>,
+    runs: Vec<Growing>,
+    /// The run of a thread that goes on.
+    current: HashMap<Owner, Current>,
+    room: Room,
+    left_out: u64,
+    nameless: u64,
+}
+
+struct Current {
+    nth: u32,
+    /// Where in `runs`; `None`: seen and not kept.
+    kept: Option<usize>,
+    began: bool,
+    ended: bool,
+    /// The earliest moment that an event names.
+    first_us: i64,
+}
+
+impl Current {
+    /// A start is that of another run after this one has ended, unless it is its own that came late.
+    fn is_over(&self, start: &Told) -> bool {
+        self.ended && (self.began || start.at_us > self.first_us)
+    }
+}
+
+impl Collector {
+    pub fn new(wanted: Vec<Wanted>) -> Self {
+        let room = Room { events: EVENTS_MAX, bytes: BYTES_MAX };
+        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0 }
+    }
+
+    pub fn take(&mut self, place: Place, message: &DashStreamMessage) {
+        for told in tell(place, message) {
+            match told {
+                Some((owner, told)) => self.add(owner, told),
+                None => self.nameless += 1,
+            }
+        }
+    }
+
+    fn add(&mut self, owner: Owner, told: Told) {
+        if !self.wanted.iter().any(|wanted| wanted.thread().is_none_or(|thread| thread == owner.thread)) {
+            return;
+        }
+        let begins = matches!(told.what, What::GraphStart { .. });
+        let again = |kept: Option<usize>| {
+            kept.and_then(|index| self.runs.get(index)).is_some_and(|run| run.ids.contains(&told.id))
+        };
+        let nth = match self.current.get(&owner) {
+            None if self.current.len() >= THREADS_MAX => {
+                self.left_out += 1;
+                return;
+            }
+            None => Some(1),
+            Some(current) if begins && current.is_over(&told) && !again(current.kept) => {
+                Some(current.nth.saturating_add(1))
+            }
+            Some(_) => None,
+        };
+        if let Some(nth) = nth {
+            let id = RunId { owner: owner.clone(), nth };
+            let wanted = self.wanted.iter().any(|wanted| wanted.wants(&id));
+            let kept = (wanted && self.runs.len() < RUNS_MAX).then_some(self.runs.len());
+            if kept.is_some() {
+                self.runs.push(Growing::new(id));
+            } else if wanted {
+                self.left_out += 1;
+            }
+            let first_us = told.at_us;
+            self.current.insert(owner.clone(), Current { nth, kept, began: false, ended: false, first_us });
+        }
+        let Some(current) = self.current.get_mut(&owner) else { return };
+        current.began |= begins;
+        current.first_us = current.first_us.min(told.at_us);
+        current.ended |= matches!(told.what, What::GraphEnd { .. } | What::GraphError { .. });
+        if let Some(run) = current.kept.and_then(|index| self.runs.get_mut(index)) {
+            run.add(told, &mut self.room);
+        }
+    }
+
+    /// The runs in order of appearance, and what is to be known about all of them.
+    pub fn finish(self) -> (Vec<Run>, BTreeSet<Note>) {
+        let mut notes = BTreeSet::new();
+        if self.left_out > 0 {
+            notes.insert(Note::RunsLeftOut(self.left_out));
+        }
+        if self.nameless > 0 {
+            notes.insert(Note::Nameless(self.nameless));
+        }
+        (self.runs.into_iter().map(Growing::finish).collect(), notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Script;
+    use super::*;
+
+    fn ids(runs: &[Run]) -> Vec<String> {
+        runs.iter().map(|run| format!("{} {} {}", run.id, run.status.label(), run.events.len())).collect()
+    }
+
+    fn notes(run: &Run) -> Vec<String> {
+        run.notes.iter().map(Note::to_string).collect()
+    }
+
+    #[test]
+    fn a_graph_that_starts_again_after_its_end_is_another_run() {
+        let mut script = Script::new("t", "run");
+        script.graph_start().node("a", 10).graph_end();
+        script.graph_start().node("a", 20).graph_error("broken").say_nothing_more();
+        let (runs, left) = script.collect(vec![Wanted::All]);
+        assert_eq!(ids(&runs), ["t/run done 4", "t/run#2 failed 4"]);
+        assert!(left.is_empty());
+        let (runs, _) = script.collect(vec![Wanted::parse("run#2")]);
+        assert_eq!(ids(&runs), ["t/run#2 failed 4"]);
+        let (runs, _) = script.collect(vec![Wanted::parse("another")]);
+        assert_eq!(ids(&runs), [""; 0]);
+    }
+
+    #[test]
+    fn duplicates_count_once_and_order_is_that_of_the_sequences() {
+        let mut script = Script::new("t", "run");
+        script.graph_start().node("a", 10).node("b", 10).graph_end();
+        let (straight, _) = script.collect(vec![Wanted::All]);
+        // All of it twice, the second time backwards: the repeated start begins no run.
+        let mut messages = script.messages.clone();
+        messages.extend(script.messages.iter().rev().cloned());
+        script.messages = messages;
+        let (runs, _) = script.collect(vec![Wanted::All]);
+        assert_eq!(ids(&runs), ["t/run done 6"]);
+        assert_eq!(notes(&runs[0]), ["6 duplicates counted once"]);
+        script.messages.rotate_left(3);
+        let (runs, _) = script.collect(vec![Wanted::All]);
+        let order = |run: &Run| run.events.iter().map(|event| event.sequence).collect::<Vec<_>>();
+        assert_eq!(order(&runs[0]), order(&straight[0]));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_unless_nobody_can_know() {
+        let mut script = Script::new("t", "run");
+        script.graph_start().node("a", 10).node("b", 10).graph_end();
+        script.messages.drain(1..4);
+        let (runs, _) = script.collect(vec![Wanted::All]);
+        assert_eq!(notes(&runs[0]), ["3 sequences missing, the first is 2"]);
+        // A second counter from 1 in the same run, under ids of its own.
+        script.sequence = 0;
+        script.node("c", 5);
+        let (runs, _) = script.collect(vec![Wanted::All]);
+        assert_eq!(notes(&runs[0]), ["several producers count for themselves: missing sequences cannot be told"]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_bounds_is_left_out_and_said() {
+        let mut script = Script::new("t", "run");
+        script.graph_start();
+        for _ in 0..RUN_EVENTS_MAX / 2 + 5 {
+            script.node("a", 1);
+        }
+        let (runs, _) = script.collect(vec![Wanted::All]);
+        assert_eq!(runs[0].events.len(), RUN_EVENTS_MAX);
+        assert!(runs[0].notes.contains(&Note::LeftOut(11)), "{:?}", runs[0].notes);
+        let mut script = Script::new("t", "run");
+        for number in 0..RUNS_MAX + 3 {
+            script.thread(&format!("run-{number}")).graph_start();
+        }
+        let (runs, left) = script.collect(vec![Wanted::All]);
+        assert_eq!(runs.len(), RUNS_MAX);
+        assert_eq!(left.into_iter().collect::<Vec<_>>(), [Note::RunsLeftOut(3)]);
+    }
+}

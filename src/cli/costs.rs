@@ -1,0 +1,162 @@
+//! `dashstream costs`: tokens and what they cost, by run, node, model or tenant, over everything that is read.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::gather;
+use super::inspect::{HOW, texts};
+use super::reading::{self, Ended, Flags, Reading, remark};
+use super::sheet::{Align, Sheet};
+use super::show::Form;
+use super::show::csv;
+use super::show::human::DIM;
+use super::source::Item;
+use super::stop::Stop;
+use crate::analysis::costs::{By, CostTable, Costs, Sum};
+use crate::analysis::text::count;
+
+const FLAGS: Flags = Flags {
+    from: "earliest",
+    follow: false,
+    limit: None,
+    forms: &[Form::Human, Form::Json, Form::Csv],
+    thread_required: false,
+};
+
+pub fn command() -> Command {
+    let command = Command::new("costs")
+        .about("Sum tokens and costs by run, node, model or tenant")
+        .long_about(
+            "Sums the tokens of every model call that is read, each once: its LLM_END knows best, then the statistics \
+             of its last chunk, then what its chunks let one count. Prices stand in the configuration (costs.prices) \
+             or come with --price; a model without a price is said to have none, and costs nothing in the sum.",
+        )
+        .arg(
+            Arg::new("by")
+                .long("by")
+                .value_name("WHAT")
+                .value_parser(PossibleValuesParser::new(By::ALL.map(By::label)))
+                .default_value("model")
+                .help("What a row stands for")
+                .help_heading(HOW),
+        );
+    reading::with_flags(
+        gather::with_prices(command),
+        FLAGS,
+        "Examples:\n  \
+         dashstream costs --by run --from '1h ago' --price 'gpt-4o=2.50/10,*=0.25/1.25'\n  \
+         dashstream costs --by node --thread run-1 --output csv",
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    let prices = gather::prices(matches)?;
+    let priced = !prices.is_empty();
+    let by = matches.get_one::<String>("by").and_then(|text| By::ALL.into_iter().find(|by| by.label() == text));
+    let by = by.unwrap_or(By::Model);
+    let reading = Reading::of(matches)?;
+    let stop = Stop::on_signals()?;
+    let mut costs = Costs::new(by, prices);
+    let mut troubles = gather::Troubles::default();
+    let mut repeated = false;
+    let ended = reading.each(&stop, true, |item| {
+        match item {
+            // What comes twice is paid once.
+            Item::Duplicate { .. } => repeated = true,
+            Item::Event(seen) => {
+                if !std::mem::take(&mut repeated) {
+                    costs.take(gather::place(seen), &seen.message);
+                }
+            }
+            other => troubles.note(other),
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    troubles.remark();
+    let table = costs.finish();
+    let text = match reading.form {
+        Form::Human => human(&reading, by, &table, priced),
+        Form::Csv => rows_csv(by, &table, priced),
+        Form::Json | Form::Jsonl => document(by, &table, priced),
+    };
+    output.write_all(text.as_bytes())?;
+    output.flush()?;
+    if ended == Ended::Stopped {
+        remark("stopped early: sums are of what was read so far");
+    }
+    if !priced {
+        remark("no prices are known: set costs.prices or --price to see costs");
+    }
+    if reading.form != Form::Json {
+        table.notes.iter().for_each(|note| remark(&note.to_string()));
+    }
+    Ok(())
+}
+
+fn human(reading: &Reading, by: By, table: &CostTable, priced: bool) -> String {
+    let mut columns =
+        vec![(by.label(), Align::Left), ("calls", Align::Right), ("input", Align::Right), ("output", Align::Right)];
+    if priced {
+        columns.extend([("cost", Align::Right), ("share", Align::Right)]);
+    }
+    let mut sheet = Sheet::new(&columns);
+    let cells = |name: &str, sum: &Sum| {
+        let mut cells = vec![name.to_owned(), count(sum.calls), count(sum.input), count(sum.output)];
+        if priced {
+            let whole = if sum.unpriced > 0 { "+" } else { "" };
+            let share = sum.cost.percent_of(table.total.cost).map_or("-".to_owned(), |percent| format!("{percent} %"));
+            match sum.unpriced == sum.calls {
+                true => cells.extend(["-".to_owned(), "-".to_owned()]),
+                false => cells.extend([format!("{}{whole}", sum.cost), share]),
+            }
+        }
+        cells
+    };
+    for (name, sum) in &table.rows {
+        sheet.row(cells(name, sum));
+    }
+    sheet.coloured(DIM, cells("total", &table.total));
+    let mut text = String::new();
+    sheet.write(&reading.style, "", &mut text);
+    text
+}
+
+fn rows_csv(by: By, table: &CostTable, priced: bool) -> String {
+    let mut text = format!("{},calls,input_tokens,output_tokens,cost,unpriced_calls\n", by.label()).into_bytes();
+    for (name, sum) in &table.rows {
+        csv::field(name.as_bytes(), &mut text);
+        let cost = if priced && sum.unpriced < sum.calls { sum.cost.exact() } else { String::new() };
+        text.extend_from_slice(
+            format!(",{},{},{},{cost},{}\n", sum.calls, sum.input, sum.output, sum.unpriced).as_bytes(),
+        );
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn document(by: By, table: &CostTable, priced: bool) -> String {
+    let one = |sum: &Sum| {
+        json!({
+            "calls": sum.calls,
+            "input_tokens": sum.input,
+            "output_tokens": sum.output,
+            "cost": (priced && sum.unpriced < sum.calls).then(|| sum.cost.exact()),
+            "unpriced_calls": sum.unpriced,
+        })
+    };
+    let rows: Vec<Value> = table
+        .rows
+        .iter()
+        .map(|(name, sum)| {
+            let mut row = one(sum);
+            row[by.label()] = json!(name);
+            row
+        })
+        .collect();
+    let notes = texts(&table.notes);
+    format!("{:#}\n", json!({ "by": by.label(), "rows": rows, "total": one(&table.total), "notes": notes }))
+}
