@@ -135,11 +135,10 @@ impl Around<'_> {
         *self.turn = self.turn.wrapping_add(1);
         self.stats().kafka.identity_checks.add(1);
         let result = identify(self.probe.client(), &self.setup.kafka.topic, *self.turn, self.timings().ask);
-        let watch = &self.probe.context().0;
         if let Err(error) = &result {
-            watch.count(error.code());
+            self.probe.context().0.count(error.code());
         } else {
-            watch.heard_well();
+            self.probe.context().0.heard_well();
         }
         result
     }
