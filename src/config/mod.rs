@@ -20,6 +20,8 @@ mod check;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod declared_tests;
 
 pub use checked::*;
 pub use error::{ConfigError, ConfigErrors, Warning};

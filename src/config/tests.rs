@@ -7,10 +7,10 @@ use super::table::{Fallback, KEYS, Key};
 use super::*;
 
 /// A file that is removed again.
-struct TestFile(PathBuf);
+pub(super) struct TestFile(pub(super) PathBuf);
 
 impl TestFile {
-    fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("dashstream-config-{}-{name}", std::process::id()));
         let mut file = std::fs::File::create(&path).expect("the temporary directory can be written");
         file.write_all(text.as_bytes()).expect("the temporary directory has room");
@@ -52,7 +52,7 @@ fn outcome(inputs: &Inputs, name: &str) -> String {
 }
 
 /// The settings are refused, with exactly one mistake, whose text contains every part.
-fn refused(inputs: &Inputs, parts: &[&str]) {
+pub(super) fn refused(inputs: &Inputs, parts: &[&str]) {
     let Err(errors) = load(inputs) else { panic!("accepted: {inputs:?}") };
     assert_eq!(errors.0.len(), 1, "{errors}");
     for part in parts {
@@ -159,8 +159,10 @@ fn every_key_can_be_set_from_every_source() {
 }
 
 fn sample(key: &Key) -> String {
-    if key.full_name() == "replay.redis.url" {
-        return "redis://127.0.0.1:6379".to_owned();
+    match key.full_name().as_str() {
+        "replay.redis.url" => return "redis://127.0.0.1:6379".to_owned(),
+        "kafka.sasl_oauthbearer_config" => return "principal=sample".to_owned(),
+        _ => {}
     }
     if key.full_name() == "costs.prices" {
         return "model=1/2".to_owned();
@@ -360,34 +362,6 @@ fn what_is_printed_can_be_loaded_again() {
 const PEM: &str = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n";
 
 #[test]
-fn topics_are_declared_in_the_file_and_printed_as_they_are_meant() {
-    let text = "[topics]\ncheck_at_start = true\n[topics.dashstream-quality]\npreset = \"recommended\"\n\
-                [topics.\"a.b\"]\npartitions = 1\nreplication_factor = 1\nretention = \"36h\"\n";
-    let file = TestFile::new("topics.toml", text);
-    let first = load(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }).expect("all is allowed");
-    assert!(first.config.topics.check_at_start);
-    let names: Vec<_> = first.config.topics.declared.iter().map(|topic| topic.name.as_str()).collect();
-    assert_eq!(names, ["a.b", "dashstream-quality"]);
-    let printed = TestFile::new("topics-printed.toml", &first.to_text());
-    let second = load(&Inputs { file: Some(printed.0.clone()), ..Inputs::default() }).expect("it was printed by us");
-    let meant = |loaded: &Loaded| loaded.config.topics.declared.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(meant(&second)[0], meant(&first)[0]);
-    assert!(first.to_json(None)["topics"][1]["settings"]["min.insync.replicas"] == "2");
-
-    let refused_in = |text: &str, parts: &[&str]| {
-        let file = TestFile::new("topics-wrong.toml", text);
-        refused(&Inputs { file: Some(file.0.clone()), ..Inputs::default() }, parts);
-    };
-    refused_in("[topics.x]\npreset = \"dve\"\n", &["topics.x", "\"dve\"", "recommended"]);
-    refused_in("[topics.a.b]\npreset = \"dev\"\n[topics.a]\npreset = \"dev\"\n", &["topics.a", "[topics.\"a.b\"]"]);
-    refused_in(
-        "[kafka]\npartitions_max = 8\n[topics.dashstream-quality]\npreset = \"dev\"\npartitions = 9\n",
-        &["topics.dashstream-quality", "partitions = 9", "kafka.partitions_max = 8"],
-    );
-    refused_in("[topics]\ntimeuot = 3\n", &["topics.timeuot", "did you mean topics.timeout?"]);
-}
-
-#[test]
 fn settings_that_do_not_fit_together_are_refused() {
     let check = |overrides: &[(&str, &str)], parts: &[&str]| {
         refused(&Inputs { overrides: pairs(overrides), ..Inputs::default() }, parts);
@@ -505,7 +479,7 @@ fn all_mistakes_are_reported_together_and_none_twice() {
 #[test]
 fn secrets_never_leave() {
     let hidden = "correct horse battery staple";
-    let key = TestFile::new("secret.pem", "some");
+    let key = TestFile::new("secret.pem", PEM);
     let inputs = environment(&[
         ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
         ("KAFKA_SASL_MECHANISM", "PLAIN"),

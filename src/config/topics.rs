@@ -360,20 +360,20 @@ fn relations(declaration: &TopicDeclaration, mistakes: &mut Vec<String>) {
         ));
     }
     let segment = number(TopicSetting::SegmentBytes);
-    if let (Some(message), Some(segment)) = (number(TopicSetting::MaxMessageBytes), segment) {
-        if message > segment {
-            let (message, segment) = (size(message), size(segment));
-            mistakes.push(format!("max_message_bytes = {message} does not fit into segment_bytes = {segment}"));
-        }
+    if let (Some(message), Some(segment)) = (number(TopicSetting::MaxMessageBytes), segment)
+        && message > segment
+    {
+        let (message, segment) = (size(message), size(segment));
+        mistakes.push(format!("max_message_bytes = {message} does not fit into segment_bytes = {segment}"));
     }
     let retained = number(TopicSetting::RetentionBytes).filter(|bytes| *bytes >= 0);
-    if let (Some(retained), Some(segment)) = (retained, segment) {
-        if retained < segment {
-            let (retained, segment) = (size(retained), size(segment));
-            mistakes.push(format!(
-                "retention_bytes = {retained} is less than segment_bytes = {segment}, and whole segments are deleted"
-            ));
-        }
+    if let (Some(retained), Some(segment)) = (retained, segment)
+        && retained < segment
+    {
+        let (retained, segment) = (size(retained), size(segment));
+        mistakes.push(format!(
+            "retention_bytes = {retained} is less than segment_bytes = {segment}, and whole segments are deleted"
+        ));
     }
 }
 
@@ -462,10 +462,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_refused_and_says_what_is_allowed() {
-        refused(
-            "preset = 'best'",
-            &["topics.agents", "preset", "\"best\"", "default | recommended | dev | dlq"].as_slice(),
-        );
+        refused("preset = 'best'", &["topics.agents", "preset", "\"best\"", "default | recommended | dev | dlq"]);
         refused("preset = 'dev'\npartitions = 0", &["partitions = \"0\"", "1 to 10000"]);
         refused("preset = 'dev'\npartitions = 10001", &["10001", "1 to 10000"]);
         refused("preset = 'dev'\nreplication_factor = 0", &["replication_factor", "1 to 1000"]);

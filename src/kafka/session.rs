@@ -135,11 +135,10 @@ impl Around<'_> {
         *self.turn = self.turn.wrapping_add(1);
         self.stats().kafka.identity_checks.add(1);
         let result = identify(self.probe.client(), &self.setup.kafka.topic, *self.turn, self.timings().ask);
-        match &result {
-            Ok(_) => self.probe.context().0.heard_well(),
-            Err(error) => {
-                self.probe.context().0.count(error.code());
-            }
+        if let Err(error) = &result {
+            self.probe.context().0.count(error.code());
+        } else {
+            self.probe.context().0.heard_well();
         }
         result
     }

@@ -68,10 +68,9 @@ impl KafkaReader {
 
     /// Lets librdkafka run its callbacks while nobody asks, and is ready for the first who will.
     pub fn rest(&mut self, stream_is_known: bool) {
-        if self.at.is_none() && (stream_is_known || self.consumer.is_some()) {
-            if let Ok(consumer) = self.open() {
-                consumer.poll(Duration::ZERO);
-            }
+        let wanted = self.at.is_none() && (stream_is_known || self.consumer.is_some());
+        if wanted && let Ok(consumer) = self.open() {
+            consumer.poll(Duration::ZERO);
         }
     }
 

@@ -215,7 +215,7 @@ fn serve_says_which_right_is_missing_and_begins_when_it_is_given() {
     };
     ready_says("needs Describe and Read on kafka.topic");
     secured.allow(&["--topic", &topic], &["Describe", "Read"]);
-    ready_says("needs Describe and Read on the group kafka.group_id");
+    ready_says("kafka.group_id: the user of kafka.sasl_username needs Describe and Read on this group");
     secured.allow(&["--group", &setup.group], &["Describe", "Read"]);
     secured.allow(&["--topic", &format!("{topic}-dlq")], &["Describe", "Write"]);
     gateway.wait_ready();

@@ -6,7 +6,7 @@
 //! tests themselves, whose user (`ANONYMOUS`) may do everything.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io, net, thread};
@@ -22,6 +22,8 @@ pub const ADMIN: (&str, &str) = ("admin", "admin-secret");
 pub const BOB: (&str, &str) = ("bob", "bob-secret");
 
 pub struct Secured {
+    /// Ends with the process; held so that it is somebody's.
+    _broker: Option<Child>,
     /// Plain, for the tests.
     pub kafka: Kafka,
     tls: PathBuf,
@@ -82,7 +84,8 @@ impl Secured {
         let tls = directory.join("tls");
         make_certificates(&tls);
         let (plain, controller) = (ports::free(), ports::free());
-        let secured = Self {
+        let mut secured = Self {
+            _broker: None,
             kafka: Kafka { brokers: format!("127.0.0.1:{plain}") },
             ssl: ports::free(),
             mutual: ports::free(),
@@ -107,8 +110,7 @@ impl Secured {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit());
         die_with_parent(&mut command);
-        // It is never waited for: it ends with the process.
-        let _process = command.spawn().expect("tests/kafka/broker starts");
+        secured._broker = Some(command.spawn().expect("tests/kafka/broker starts"));
         secured.kafka.wait_for_metadata();
         secured
     }
