@@ -25,7 +25,8 @@ impl ThreadReplay {
         let Some(storage) = chunk.form(Form::V1) else { return (out, 0) };
         debug_assert!(matches!(form, Form::V1 | Form::V1Stream), "only v1 has thread replay");
         for entry in chunk.entries().iter().filter(|entry| entry.outcome == Outcome::Delivered) {
-            let listed = chunk.threads(entry).is_none_or(|mut threads| threads.any(|id| self.applied.contains_key(id)));
+            let wanted = |id: &u16| chunk.id(*id).is_some_and(|thread| self.applied.contains_key(thread));
+            let listed = chunk.threads(entry).is_none_or(|threads| threads.iter().any(wanted));
             if listed && self.lacks(chunk.value(entry), decoder) {
                 out.extend_from_slice(&storage[entry.unit_start as usize..entry.value_end as usize]);
                 count += 1;
