@@ -1,5 +1,5 @@
-//! Many connected clients on one thread: handshake, edge-triggered reading, counting. And the same as a child
-//! process, so that what clients cost is not in the way of what is measured.
+//! Many connected clients on one thread: handshake, edge-triggered reading, and saying something. And those that only
+//! count, as a child process, so that what clients cost is not in the way of what is measured.
 
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use serde_json::json;
 
 use crate::frames::{BINARY, Frames, PING, records_in_v2};
-use crate::process::own_cpu_seconds;
+use crate::process::{Helper, own_cpu_seconds};
 use crate::{Outcome, Protocol};
 
 struct Client {
@@ -26,6 +26,8 @@ pub struct Clients {
     events: Events,
     clients: Vec<Client>,
     buffer: Box<[u8]>,
+    /// Frames that came with the answer to a handshake.
+    early: Vec<(usize, Vec<u8>)>,
     pub open: usize,
     pub bytes: u64,
 }
@@ -34,13 +36,18 @@ impl Clients {
     pub fn connect(address: SocketAddr, count: usize, protocol: Protocol) -> Outcome<Self> {
         let poll = Poll::new()?;
         let mut clients = Vec::with_capacity(count);
+        let mut early = Vec::new();
         for number in 0..count {
-            let (stream, early) = handshake(address, protocol)?;
+            let (stream, came) = handshake(address, protocol)?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
             let mut frames = Frames::default();
-            frames.feed(&early, |_, _| {});
+            frames.feed(&came, |opcode, payload| {
+                if opcode == BINARY {
+                    early.push((number, payload.to_vec()));
+                }
+            });
             clients.push(Client { stream, frames, open: true });
         }
         Ok(Self {
@@ -49,19 +56,24 @@ impl Clients {
             open: clients.len(),
             clients,
             buffer: vec![0; 256 * 1024].into(),
+            early,
             bytes: 0,
         })
     }
 
-    /// Waits for something to read, at most so long, and reads it all. `on_record(payload, records)` is called for
-    /// each binary frame; `records` is 0 for a frame of the conversation.
-    pub fn turn(&mut self, protocol: Protocol, limit: Duration, mut on_record: impl FnMut(&[u8], u64)) -> Outcome<()> {
+    /// Waits for something to read, at most so long, and reads it all. `on_frame(client, payload)` is called for each
+    /// binary frame.
+    pub fn turn(&mut self, limit: Duration, mut on_frame: impl FnMut(usize, &[u8])) -> Outcome<()> {
+        for (number, payload) in self.early.drain(..) {
+            on_frame(number, &payload);
+        }
         match self.poll.poll(&mut self.events, Some(limit)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
         for event in &self.events {
-            let Some(client) = self.clients.get_mut(event.token().0).filter(|client| client.open) else { continue };
+            let number = event.token().0;
+            let Some(client) = self.clients.get_mut(number).filter(|client| client.open) else { continue };
             loop {
                 let length = match client.stream.read(&mut self.buffer) {
                     Ok(length @ 1..) => length,
@@ -75,15 +87,25 @@ impl Clients {
                 };
                 self.bytes += length as u64;
                 let stream = &mut client.stream;
-                client.frames.feed(&self.buffer[..length], |opcode, payload| match (opcode, protocol) {
-                    (BINARY, Protocol::V1) => on_record(payload, 1),
-                    (BINARY, Protocol::V2) => on_record(payload, records_in_v2(payload)),
-                    (PING, _) => pong(stream, payload),
+                client.frames.feed(&self.buffer[..length], |opcode, payload| match opcode {
+                    BINARY => on_frame(number, payload),
+                    PING => pong(stream, payload),
                     _ => {}
                 });
             }
         }
         Ok(())
+    }
+
+    /// One binary frame from this client. What a client says here is far smaller than a socket's buffer.
+    pub fn say(&mut self, number: usize, payload: &[u8]) -> Outcome<()> {
+        let length = u16::try_from(payload.len())?;
+        // A mask of zeros leaves the payload as it is.
+        let mut frame = vec![0x80 | BINARY, 0x80 | 126];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        Ok(self.clients.get_mut(number).ok_or("no such client")?.stream.write_all(&frame)?)
     }
 }
 
@@ -126,6 +148,21 @@ fn handshake(address: SocketAddr, protocol: Protocol) -> Outcome<(std::net::TcpS
     }
 }
 
+fn records_in(protocol: Protocol, payload: &[u8]) -> u64 {
+    match protocol {
+        Protocol::V1 => 1,
+        Protocol::V2 => records_in_v2(payload),
+    }
+}
+
+/// The child, connected.
+pub fn start_sink(address: String, clients: usize, protocol: Protocol) -> Outcome<Helper> {
+    let protocol = format!("{protocol:?}").to_lowercase();
+    let mut sink = Helper::start(&["sink".to_owned(), address, clients.to_string(), protocol])?;
+    sink.answer()?;
+    Ok(sink)
+}
+
 /// The child: connects, says so, then answers each line with its counts, until its input ends.
 pub fn sink(address: SocketAddr, count: usize, protocol: Protocol) -> Outcome<()> {
     let mut clients = Clients::connect(address, count, protocol)?;
@@ -141,7 +178,7 @@ pub fn sink(address: SocketAddr, count: usize, protocol: Protocol) -> Outcome<()
     });
     let mut records = 0;
     loop {
-        clients.turn(protocol, Duration::from_secs(1), |_, count| records += count)?;
+        clients.turn(Duration::from_secs(1), |_, payload| records += records_in(protocol, payload))?;
         for (count, value) in counts.iter().zip([records, clients.bytes, clients.open as u64]) {
             count.store(value, Ordering::Relaxed);
         }

@@ -16,16 +16,24 @@ use crate::{Outcome, PATIENCE};
 /// Marks where a record carries its intended time of sending. With it, it is the 16 bytes of a message id.
 const MARK: [u8; 8] = *b"LOADTEST";
 
+/// Every event belongs to a run of this name and an eight-digit number.
+pub const RUN: &str = "run-";
+
 /// One framed event that is stamped in place: making it costs the generator next to nothing.
 pub struct Template {
     value: Vec<u8>,
     stamp_at: usize,
+    run_at: usize,
+    /// Events go round as many runs.
+    runs: u64,
 }
 
 impl Template {
-    pub const KEY: &[u8] = b"loadtest-thread";
-
     pub fn new(value_bytes: usize) -> Outcome<Self> {
+        Self::of_runs(value_bytes, 1)
+    }
+
+    pub fn of_runs(value_bytes: usize, runs: u64) -> Outcome<Self> {
         let text = |text: &str| AttributeValue { value: Some(Value::StringValue(text.to_owned())) };
         let make = |padding: usize| {
             let mut stamp = MARK.to_vec();
@@ -36,7 +44,7 @@ impl Template {
                         message_id: stamp,
                         timestamp_us: 1_700_000_000_000_000,
                         tenant_id: "loadtest".to_owned(),
-                        thread_id: String::from_utf8_lossy(Self::KEY).into_owned(),
+                        thread_id: run(0),
                         sequence: 0,
                         schema_version: 1,
                         ..Header::default()
@@ -58,17 +66,29 @@ impl Template {
         framer.frame(&mut make(0), &mut value);
         framer.frame(&mut make(value_bytes.saturating_sub(value.len())), &mut value);
         let stamp_at = position(&value).ok_or("the stamp is not in the value")?;
-        Ok(Self { value, stamp_at })
+        let name = run(0);
+        let run_at = value.windows(name.len()).position(|window| window == name.as_bytes());
+        let run_at = run_at.ok_or("the run is not in the value")?;
+        Ok(Self { value, stamp_at, run_at, runs })
     }
 
     pub fn bytes(&self) -> usize {
         self.value.len()
     }
 
-    pub fn stamped(&mut self, stamp_ns: u64) -> &[u8] {
+    /// Key and value of the event of that number.
+    pub fn stamped(&mut self, number: u64, stamp_ns: u64) -> (&[u8], &[u8]) {
         self.value[self.stamp_at..self.stamp_at + 8].copy_from_slice(&stamp_ns.to_le_bytes());
-        &self.value
+        let name = self.run_at..self.run_at + RUN.len() + 8;
+        if self.runs > 1 {
+            self.value[name.clone()].copy_from_slice(run(number % self.runs).as_bytes());
+        }
+        (&self.value[name], &self.value)
     }
+}
+
+fn run(number: u64) -> String {
+    format!("{RUN}{number:08}")
 }
 
 fn position(bytes: &[u8]) -> Option<usize> {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::clients::start_sink;
 use crate::events::{Template, paced};
 use crate::gateway::Gateway;
 use crate::process::{Helper, own_cpu_seconds};
@@ -109,13 +110,6 @@ pub fn measure(
     report.note("floor: bare sends to as many clients, with as many bytes per write, at the gateway's pace, beside the same ingest.");
     report.note("A sink or generator above 85 % of a core limits the run.");
     Ok(report)
-}
-
-fn start_sink(address: String, clients: usize, protocol: Protocol) -> Outcome<Helper> {
-    let protocol = format!("{protocol:?}").to_lowercase();
-    let mut sink = Helper::start(&["sink".to_owned(), address, clients.to_string(), protocol])?;
-    sink.answer()?;
-    Ok(sink)
 }
 
 fn start_floor(clients: usize, protocol: Protocol) -> Outcome<(Helper, Helper)> {

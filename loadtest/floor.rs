@@ -132,7 +132,7 @@ impl Sender {
     }
 }
 
-fn answer_handshake(stream: &mut std::net::TcpStream) -> Outcome<()> {
+pub fn answer_handshake(stream: &mut std::net::TcpStream) -> Outcome<()> {
     let mut head = Vec::new();
     let mut part = [0; 1024];
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {

@@ -79,6 +79,11 @@ pub fn records_in_v2(frame: &[u8]) -> u64 {
         .sum()
 }
 
+/// The frame is a `batch`, the one kind that comes often; the others are worth decoding.
+pub fn is_batch(frame: &[u8]) -> bool {
+    frame.first() == Some(&(2 << 3 | 2))
+}
+
 /// Length-delimited fields of a protobuf message; the others are passed over.
 fn fields(mut message: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     std::iter::from_fn(move || {

@@ -21,6 +21,16 @@ pub struct Gateway {
 impl Gateway {
     /// Reads `topic` from its beginning, or from its end, under a group of its own.
     pub fn start(setting: &Setting, topic: &str, from_the_beginning: bool) -> Outcome<Self> {
+        Self::start_with(setting, topic, from_the_beginning, &[])
+    }
+
+    /// As [`Self::start`], with more of its environment.
+    pub fn start_with(
+        setting: &Setting,
+        topic: &str,
+        from_the_beginning: bool,
+        environment: &[(&str, String)],
+    ) -> Outcome<Self> {
         let (address, admin) = (free_address()?, free_address()?);
         let log = std::env::temp_dir().join(format!("dashstream-loadtest-{}.log", address.port()));
         let output = File::create(&log)?;
@@ -43,6 +53,7 @@ impl Gateway {
             // It does not answer a waiting fetch when data comes.
             command.env("DASHSTREAM_KAFKA_FETCH_MAX_WAIT_MS", "5");
         }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         // What a measurement wants to vary is handed through.
         command.envs(std::env::vars().filter(|(name, _)| name.starts_with("DASHSTREAM_")));
         Ok(Self { process: Process::start(&mut command)?, address, admin, log })
@@ -65,7 +76,7 @@ impl Gateway {
         }
     }
 
-    /// Every series, summed over its labels. Bodies are up to a second old.
+    /// Every series, by its name with labels, and by its name alone summed over them. Bodies are up to a second old.
     pub fn metrics(&self) -> Outcome<HashMap<String, f64>> {
         let (status, body) = get(self.admin, "/metrics")?;
         if status != 200 {
@@ -74,10 +85,26 @@ impl Gateway {
         let mut sums = HashMap::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
-            let name = series.split('{').next().unwrap_or(series);
-            *sums.entry(name.to_owned()).or_insert(0.0) += value.parse::<f64>().unwrap_or(0.0);
+            let value = value.parse::<f64>().unwrap_or(0.0);
+            if let Some((name, _)) = series.split_once('{') {
+                *sums.entry(name.to_owned()).or_insert(0.0) += value;
+            }
+            sums.insert(series.to_owned(), value);
         }
         Ok(sums)
+    }
+
+    /// Waits until the metrics say so.
+    pub fn wait_for(&mut self, what: &str, reached: impl Fn(&HashMap<String, f64>) -> bool) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE * 4;
+        while !self.metrics().is_ok_and(|metrics| reached(&metrics)) {
+            if self.process.has_ended() || Instant::now() > deadline {
+                self.wait_ready()?;
+                return Err(format!("the gateway never had {what}: see {}", self.log.display()).into());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// As [`Self::metrics`], but of a body that was made after this call.
@@ -96,7 +123,7 @@ impl Gateway {
     }
 }
 
-fn free_address() -> Outcome<SocketAddr> {
+pub fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 

@@ -1,8 +1,9 @@
 //! Latency from the intended time of sending to a client, beside a bare consumer of the same topic, turn by turn.
 //! Open loop: a record that waits because others were slow counts from when it should have been sent.
 
-use std::sync::Arc;
+use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -10,12 +11,14 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::json;
 
 use crate::clients::Clients;
 use crate::events::{Generated, Template, paced, stamps};
 use crate::gateway::Gateway;
 use crate::process::{clock_ns, fine_timers};
 use crate::report::{Report, number, text};
+use crate::times::Times;
 use crate::topic::Topic;
 use crate::{Outcome, PATIENCE, Protocol, Setting};
 
@@ -86,7 +89,7 @@ fn through_gateway(
         let mut times = Histogram::<u64>::new(3).map_err(|error| error.to_string())?;
         let (mut seen, deadline) = (0, clock_ns() + (length + WARM_UP + PATIENCE).as_nanos() as u64);
         while seen < expected && clock_ns() < deadline {
-            let read = clients.turn(protocol, Duration::from_millis(50), |payload, _| {
+            let read = clients.turn(Duration::from_millis(50), |_, payload| {
                 let now = clock_ns();
                 stamps(payload, |intended| {
                     seen += 1;
@@ -115,24 +118,7 @@ fn through_consumer(
     rate: u64,
     length: Duration,
 ) -> Outcome<Histogram<u64>> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &setting.brokers)
-        .set("group.id", format!("{}-bare", topic.name))
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..setting.partitions {
-        list.add_partition_offset(&topic.name, partition, Offset::End)?;
-    }
-    consumer.assign(&list)?;
-    // The end is looked up in the background; what is produced before that is not seen.
-    let begun = clock_ns();
-    while consumer.position()?.elements().iter().any(|part| part.offset() == Offset::Invalid)
-        && clock_ns() - begun < 2_000_000_000
-    {
-        consumer.poll(Duration::from_millis(20));
-    }
+    let consumer = consumer_at_the_end(&setting.brokers, &topic.name, setting.partitions)?;
     let from = clock_ns() + WARM_UP.as_nanos() as u64;
     let until = from + (length + WARM_UP).as_nanos() as u64;
     let wanted = rate * length.as_secs();
@@ -152,4 +138,48 @@ fn through_consumer(
     });
     paced(topic, template, rate, length + WARM_UP, "0")?;
     Ok(reader.join().map_err(|_| "the reading thread failed")??)
+}
+
+/// A bare consumer that will be given what comes from now on.
+fn consumer_at_the_end(brokers: &str, topic: &str, partitions: i32) -> Outcome<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", format!("{}-bare", topic))
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error")
+        .create()?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::End)?;
+    }
+    consumer.assign(&list)?;
+    // The end is looked up in the background; what is produced before that is not seen.
+    let begun = clock_ns();
+    while consumer.position()?.elements().iter().any(|part| part.offset() == Offset::Invalid)
+        && clock_ns() - begun < 2_000_000_000
+    {
+        consumer.poll(Duration::from_millis(20));
+    }
+    Ok(consumer)
+}
+
+/// A child of a measurement: a bare consumer, which answers each line with the latencies since the last.
+pub fn bare(brokers: &str, topic: &str, partitions: i32) -> Outcome<()> {
+    fine_timers();
+    let consumer = consumer_at_the_end(brokers, topic, partitions)?;
+    println!("{}", json!({ "topic": topic }));
+    let times = Arc::new(Mutex::new(Times::new()?));
+    let asked = times.clone();
+    std::thread::spawn(move || {
+        for _ in std::io::stdin().lock().lines() {
+            println!("{}", asked.lock().map_or(serde_json::Value::Null, |mut times| times.take()));
+        }
+        std::process::exit(0);
+    });
+    loop {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let now = clock_ns();
+        let mut times = times.lock().map_err(|_| "the other thread panicked")?;
+        stamps(message.payload().unwrap_or_default(), |intended| times.record(now.saturating_sub(intended)));
+    }
 }

@@ -18,9 +18,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
+mod bare_server;
 mod clients;
+mod crowd;
+mod disturbed;
 mod events;
 mod fanout;
+mod filters;
 mod floor;
 mod frames;
 mod gateway;
@@ -28,7 +32,11 @@ mod idle;
 mod ingest;
 mod latency;
 mod process;
+mod redis_server;
+mod replay;
 mod report;
+mod resume;
+mod times;
 mod topic;
 
 /// As the gateway's binary, so that both sides of a ratio allocate alike.
@@ -67,6 +75,14 @@ struct Arguments {
 pub enum Protocol {
     V1,
     V2,
+}
+
+/// Where replayed records come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Tier {
+    Log,
+    Redis,
+    Kafka,
 }
 
 #[derive(Subcommand)]
@@ -109,6 +125,68 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Protocol::V1)]
         protocol: Protocol,
     },
+    /// A resume from the beginning, from the log, Redis and Kafka, beside a plain read of the same data.
+    Replay {
+        #[arg(long, default_value_t = 600_000)]
+        records: u64,
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "log,redis,kafka")]
+        tiers: Vec<Tier>,
+        /// Clients that resume at once, one number after the other.
+        #[arg(long, value_delimiter = ',', default_value = "1,8")]
+        clients: Vec<usize>,
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// From sending Resume after a short absence to the first record and to `live`, beside a bare server.
+    Resume {
+        #[arg(long, default_value_t = 1000)]
+        clients: usize,
+        /// Records that each has missed.
+        #[arg(long, default_value_t = 200)]
+        missed: u64,
+        /// Records per second meanwhile.
+        #[arg(long, default_value_t = 100)]
+        rate: u64,
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// Live latency while Redis hangs, is gone, or a herd resumes from below the log, between undisturbed runs.
+    Disturbed {
+        #[arg(long, default_value_t = 20)]
+        clients: usize,
+        #[arg(long, default_value_t = 1000)]
+        rate: u64,
+        #[arg(long, default_value_t = 6)]
+        seconds: u64,
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        #[arg(long, default_value_t = 200)]
+        herd_clients: usize,
+        #[arg(long, default_value_t = 200_000)]
+        herd_records: u64,
+    },
+    /// Clients that follow one run each, beside as many that follow nothing, at one rate of events.
+    Filters {
+        #[arg(long, value_delimiter = ',', default_value = "100,1000,5000")]
+        clients: Vec<usize>,
+        /// Events per second in total.
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+        #[arg(long, default_value_t = 6)]
+        seconds: u64,
+    },
+    /// A child of a measurement: clients that hold a conversation.
+    #[command(hide = true)]
+    Crowd { address: std::net::SocketAddr, clients: usize },
+    /// A child of a measurement: a server that has its answer ready.
+    #[command(hide = true)]
+    BareServer { records: u64, value_size: usize, hello_partitions: u32 },
+    /// A child of a measurement: a plain read of what is in Redis.
+    #[command(hide = true)]
+    FloorRedis { url: String },
+    /// A child of a measurement: a bare consumer of what comes.
+    #[command(hide = true)]
+    FloorLatency { topic: String },
     /// A child of a measurement: connected clients that count what they get.
     #[command(hide = true)]
     Sink { address: std::net::SocketAddr, clients: usize, protocol: Protocol },
@@ -162,6 +240,23 @@ fn run(arguments: Arguments) -> Outcome<()> {
         Command::Latency { clients, rate, seconds, rounds, protocol } => {
             latency::measure(&setting, clients, rate, Duration::from_secs(seconds), rounds, protocol)?
         }
+        Command::Replay { records, tiers, clients, rounds } => {
+            replay::measure(&setting, records, &tiers, &clients, rounds)?
+        }
+        Command::Resume { clients, missed, rate, rounds } => resume::measure(&setting, clients, missed, rate, rounds)?,
+        Command::Disturbed { clients, rate, seconds, rounds, herd_clients, herd_records } => {
+            let herd = disturbed::Herd { clients: herd_clients, records: herd_records };
+            disturbed::measure(&setting, clients, rate, Duration::from_secs(seconds), rounds, &herd)?
+        }
+        Command::Filters { clients, rate, seconds } => {
+            filters::measure(&setting, &clients, rate, Duration::from_secs(seconds))?
+        }
+        Command::Crowd { address, clients } => return crowd::run(address, clients),
+        Command::BareServer { records, value_size, hello_partitions } => {
+            return bare_server::run(records, value_size, hello_partitions);
+        }
+        Command::FloorRedis { url } => return redis_server::read(&url),
+        Command::FloorLatency { topic } => return latency::bare(&setting.brokers, &topic, setting.partitions),
         Command::Sink { address, clients, protocol } => return clients::sink(address, clients, protocol),
         Command::FloorSend { clients } => return floor::send(clients),
         Command::FloorDrain { topic, records } => return floor::drain(&setting.brokers, &topic, records),

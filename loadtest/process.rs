@@ -27,15 +27,20 @@ impl Process {
         self.0.id()
     }
 
+    pub fn signal(&self, number: i32) {
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            // SAFETY: a plain system call; the child is not waited for yet, so the id is its own.
+            unsafe { libc::kill(id, number) };
+        }
+    }
+
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
     /// Asks it to end, and says whether it did so by itself, with success.
     pub fn terminate(&mut self, limit: Duration) -> bool {
-        let Ok(id) = i32::try_from(self.0.id()) else { return false };
-        // SAFETY: a plain system call; the child is not waited for yet, so the id is its own.
-        unsafe { libc::kill(id, libc::SIGTERM) };
+        self.signal(libc::SIGTERM);
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.0.try_wait() {
@@ -75,7 +80,7 @@ impl Drop for Process {
 /// This program again, as a child that answers one line of JSON to each line it is sent.
 pub struct Helper {
     /// Ends with this.
-    _process: Process,
+    pub process: Process,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
@@ -87,7 +92,7 @@ impl Helper {
         let mut process = Process::start(&mut command)?;
         let input = process.0.stdin.take().ok_or("no pipe to the child")?;
         let output = BufReader::new(process.0.stdout.take().ok_or("no pipe from the child")?);
-        Ok(Self { _process: process, input, output })
+        Ok(Self { process, input, output })
     }
 
     pub fn ask(&mut self, question: &str) -> Outcome<serde_json::Value> {
@@ -130,6 +135,12 @@ pub fn raise_descriptor_limit() {
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
+}
+
+/// This process yields to others: clients that stand for those of other machines take what is left.
+pub fn yield_to_others() {
+    // SAFETY: sets a number of the calling process.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 /// Timers of this thread may be late by a microsecond instead of fifty.

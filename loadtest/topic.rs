@@ -94,8 +94,8 @@ impl Topic {
     /// Waits for room if there is none.
     pub fn send(&self, producer: &BaseProducer, template: &mut Template, number: u64, stamp_ns: u64) -> Outcome<()> {
         let partition = (number % self.partitions as u64) as i32;
-        let value = template.stamped(stamp_ns);
-        let mut record = BaseRecord::to(&self.name).partition(partition).key(Template::KEY).payload(value);
+        let (key, value) = template.stamped(number, stamp_ns);
+        let mut record = BaseRecord::to(&self.name).partition(partition).key(key).payload(value);
         let deadline = Instant::now() + PATIENCE;
         loop {
             match producer.send(record) {

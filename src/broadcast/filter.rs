@@ -128,7 +128,7 @@ impl Filter {
             return true;
         }
         match self.followed() {
-            Followed::Ids(wanted) => chunk.ids().any(|id| wanted.iter().any(|one| **one == *id)),
+            Followed::Ids(wanted) => wanted.iter().any(|id| chunk.find(id).is_some()),
             Followed::Anything => true,
         }
     }
@@ -136,15 +136,16 @@ impl Filter {
     /// One flag per entry, and how many of the kept are delivered.
     pub fn keep(&self, chunk: &Chunk, decoder: &mut Decoder) -> (Vec<bool>, u64) {
         let mut delivered = 0;
+        let interned = Interned { tenants: find(chunk, &self.tenants), threads: find(chunk, &self.threads) };
         let kept = chunk.entries().iter().map(|entry| {
-            let kept = self.matches(chunk, entry, decoder);
+            let kept = self.matches(chunk, entry, &interned, decoder);
             delivered += u64::from(kept && entry.outcome == Outcome::Delivered);
             kept
         });
         (kept.collect(), delivered)
     }
 
-    fn matches(&self, chunk: &Chunk, entry: &Entry, decoder: &mut Decoder) -> bool {
+    fn matches(&self, chunk: &Chunk, entry: &Entry, interned: &Interned, decoder: &mut Decoder) -> bool {
         if entry.outcome != Outcome::Delivered {
             // Nobody can read what is in it: only who asks for whole partitions misses it.
             return !self.asks_for_content();
@@ -157,17 +158,17 @@ impl Filter {
         let single = entry.events == 1;
         let mut sure = single && self.event_types.is_empty() && self.nodes.is_empty() && self.after_sequence == 0;
         if !self.threads.is_empty() {
-            match chunk.threads(entry).map(|mut threads| threads.any(|id| has(&self.threads, id))) {
+            match chunk.threads(entry).map(|threads| threads.iter().any(|id| interned.threads.contains(id))) {
                 Some(false) => return false,
                 Some(true) => {}
                 None => sure = false,
             }
         }
         if !self.tenants.is_empty() {
-            match chunk.id(entry.tenant).filter(|_| entry.tenant != NO_ID) {
-                Some(id) if single && !has(&self.tenants, id) => return false,
-                Some(_) => {}
-                None => sure = false,
+            if entry.tenant == NO_ID {
+                sure = false;
+            } else if single && !interned.tenants.contains(&entry.tenant) {
+                return false;
             }
         }
         if single
@@ -195,6 +196,16 @@ impl Filter {
             // A sequence of 0 says nothing: it is not known to be behind.
             && (event.sequence == 0 || event.sequence > self.after_sequence)
     }
+}
+
+/// What of a filter's ids one chunk has, as it names them: found once, so that a record costs comparing numbers.
+struct Interned {
+    tenants: Vec<u16>,
+    threads: Vec<u16>,
+}
+
+fn find(chunk: &Chunk, wanted: &[Box<str>]) -> Vec<u16> {
+    wanted.iter().filter_map(|id| chunk.find(id)).collect()
 }
 
 fn has(list: &[Box<str>], text: &str) -> bool {

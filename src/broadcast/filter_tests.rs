@@ -151,3 +151,19 @@ fn threads_that_are_too_many_to_list_or_too_long_are_found_all_the_same() {
     check(Wanted { threads: texts(&["run-17"]), ..Wanted::default() }, &chunk, &[10]);
     assert!(chunk.is_opaque());
 }
+
+#[test]
+fn of_many_runs_in_a_chunk_each_is_found_by_its_follower_alone() {
+    let run = |number: u64| format!("run-{number}");
+    let payloads = (0..300).map(|number| one(event("acme", &run(number), 1, EventType::NodeEnd, "plan")));
+    let chunk = chunk(payloads.collect());
+    let before = chunk.bytes();
+    let follow = |number: u64| Wanted { threads: vec![run(number)], ..Wanted::default() };
+    for number in 0..300 {
+        check(follow(number), &chunk, &[10 + number]);
+    }
+    let stranger = Filter::new(follow(300)).expect("a filter");
+    assert!(!stranger.may_match(&chunk), "nothing of it is there");
+    // 300 runs and their tenant, as two bytes each.
+    assert_eq!(chunk.bytes() - before, 301 * 2, "what is made for looking up is counted");
+}

@@ -165,6 +165,7 @@ impl ChunkBuilder {
             opaque: self.opaque,
             ids: self.ids.spans.as_slice().into(),
             id_bytes: self.ids.bytes.as_slice().into(),
+            ids_sorted: OnceLock::new(),
             thread_lists: self.thread_lists.as_slice().into(),
             storage: self.storage.as_slice().into(),
             v1_stream: OnceLock::new(),

@@ -73,6 +73,8 @@ pub struct Chunk {
     pub(super) opaque: bool,
     pub(super) ids: Box<[(u32, u32)]>,
     pub(super) id_bytes: Box<[u8]>,
+    /// The ids in ascending order of their bytes; made for the first filter that looks.
+    pub(super) ids_sorted: OnceLock<Box<[u16]>>,
     pub(super) thread_lists: Box<[u16]>,
     pub(super) storage: Box<[u8]>,
     pub(super) v1_stream: OnceLock<Box<[u8]>>,
@@ -134,14 +136,30 @@ impl Chunk {
         std::str::from_utf8(self.id_bytes.get(start as usize..end as usize)?).ok()
     }
 
-    /// The distinct threads of a record; `None` when there are too many to list.
-    pub fn threads<'a>(&'a self, entry: &Entry) -> Option<impl Iterator<Item = &'a str>> {
+    /// The index under which a tenant or thread is interned here. As many sessions may ask as there are ids in a chunk,
+    /// so none of them looks at each.
+    pub fn find(&self, id: &str) -> Option<u16> {
+        let bytes_of = |index: u16| {
+            let (start, end) = self.ids.get(usize::from(index)).copied().unwrap_or_default();
+            self.id_bytes.get(start as usize..end as usize).unwrap_or_default()
+        };
+        let sorted = self.ids_sorted.get_or_init(|| {
+            let mut sorted: Box<[u16]> = (0..self.ids.len()).map(|index| index as u16).collect();
+            sorted.sort_unstable_by_key(|index| bytes_of(*index));
+            self.live_bytes.add(size_of_val(&*sorted) as u64);
+            sorted
+        });
+        let place = sorted.binary_search_by_key(&id.as_bytes(), |index| bytes_of(*index)).ok()?;
+        sorted.get(place).copied()
+    }
+
+    /// The distinct threads of a record, as interned; `None` when there are too many to list.
+    pub fn threads(&self, entry: &Entry) -> Option<&[u16]> {
         if entry.threads_len == MANY_THREADS {
             return None;
         }
         let start = usize::from(entry.threads_start);
-        let list = self.thread_lists.get(start..start + usize::from(entry.threads_len))?;
-        Some(list.iter().filter_map(|id| self.id(*id)))
+        self.thread_lists.get(start..start + usize::from(entry.threads_len))
     }
 
     /// Every thread of this chunk once, with the first offset that has it (where a record has too many to list: where
@@ -207,7 +225,8 @@ impl Chunk {
         let forms = self.v1_stream.get().map_or(0, |form| form.len() as u64)
             + self.v2.get().map_or(0, |form| form.len() as u64)
             + self.json.get().map_or(0, JsonForm::heap_bytes);
-        self.base_bytes + forms
+        let sorted = self.ids_sorted.get().map_or(0, |sorted| size_of_val(&**sorted) as u64);
+        self.base_bytes + forms + sorted
     }
 
     fn grown(&self, form: Vec<u8>) -> Box<[u8]> {

@@ -32,8 +32,8 @@ impl ThreadReplay {
             if entry.offset >= live_from {
                 return true;
             }
-            let mut threads = chunk.threads(entry);
-            let listed = threads.as_mut().is_none_or(|threads| threads.any(|id| self.applied.contains_key(id)));
+            let wanted = |id: &u16| chunk.id(*id).is_some_and(|thread| self.applied.contains_key(thread));
+            let listed = chunk.threads(entry).is_none_or(|threads| threads.iter().any(wanted));
             entry.outcome == Outcome::Delivered && listed && self.lacks(chunk.value(entry), decoder)
         });
         entries.collect()
