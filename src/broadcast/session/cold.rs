@@ -57,7 +57,7 @@ struct Asked {
     partition: PartitionId,
 }
 
-/// How often this session fell off the log lately.
+/// How often this session fell off the log lately: was in it with all partitions, and then was not.
 #[derive(Default, Debug)]
 pub(super) struct Falls {
     count: u32,
