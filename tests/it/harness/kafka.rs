@@ -59,8 +59,12 @@ impl Kafka {
 
     /// A new topic and its dead-letter topic. Records up to 16 MiB.
     pub fn topic(&self, what: &str, partitions: i32) -> String {
+        self.topic_with(what, partitions, &[])
+    }
+
+    pub fn topic_with(&self, what: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
         let name = self.fresh_name(what);
-        self.create(&name, partitions, &[]);
+        self.create(&name, partitions, settings);
         self.create(&format!("{name}-dlq"), 1, &[]);
         name
     }

@@ -10,6 +10,7 @@ pub mod proto;
 pub mod corpus;
 pub mod kafka;
 pub mod broker;
+pub mod redis;
 pub mod http;
 pub mod gateway;
 pub mod socket;
