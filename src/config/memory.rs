@@ -38,6 +38,10 @@ const REDIS_ENTRY_OVERHEAD: u64 = 512 * KIB;
 
 /// Chunks that may wait in front of one shard.
 pub const SHARD_INBOX_CHUNKS: u64 = 256;
+/// Chunks put together for one write to everybody who stands at one place, in bytes.
+pub const ASSEMBLY_BYTES: u64 = 256 * KIB;
+/// Assemblies that a shard keeps during a turn: one per place and form that several clients share.
+pub const ASSEMBLIES: u64 = 16;
 /// What a connection costs in our own memory: state, and the read buffer of one that was active.
 pub const CONNECTION_BYTES: u64 = 4 * KIB;
 /// What the kernel may pin for one connection whose other end does not read.
@@ -170,6 +174,12 @@ impl Config {
                 "chunks on their way",
                 format!("{SHARD_INBOX_CHUNKS} x {} x {shards} shards", size(chunk)),
                 SHARD_INBOX_CHUNKS * chunk * shards,
+            ),
+            item(
+                "chunks put together",
+                // A buffer that grows to its end may have twice the room.
+                format!("2 x {} x {ASSEMBLIES} x {shards} shards", size(ASSEMBLY_BYTES)),
+                2 * ASSEMBLY_BYTES * ASSEMBLIES * shards,
             ),
             item(
                 "decompression",
@@ -309,6 +319,7 @@ mod tests {
         assert_eq!(bytes("log"), Some(100 << 20));
         assert_eq!(bytes("chunks being built"), Some(64 * (64 << 10)));
         assert_eq!(bytes("chunks on their way"), Some(256 * (64 << 10) * 2));
+        assert_eq!(bytes("chunks put together"), Some(2 * (256 << 10) * 16 * 2));
         assert_eq!(bytes("decompression"), Some(64 * ((256 + 96) << 10) + 4 * (10 << 20)));
         assert_eq!(bytes("sequences"), Some(32 * 2_048 * 64));
         assert_eq!(bytes("dead letters"), Some((16 << 20) + 4_000));

@@ -93,7 +93,7 @@ impl KafkaReader {
     ) -> Result<Vec<Arc<Chunk>>, KafkaDown> {
         let started = Instant::now();
         let consumer = self.open()?;
-        self.stand_at(partition, want)?;
+        let mut placed_now = self.stand_at(partition, want)?;
         let mut core = makings.core(partition, want);
         let mut chunks = Vec::new();
         let mut bytes = 0;
@@ -122,7 +122,15 @@ impl KafkaReader {
                     }
                 }
                 // It stands at the end of what may be read, which is not before the log's: the rest never were records.
-                Some(Err(KafkaError::PartitionEOF(end))) if end == partition.to_kafka() => core.cover(until),
+                Some(Err(KafkaError::PartitionEOF(end))) if end == partition.to_kafka() && placed_now => {
+                    core.cover(until);
+                }
+                // That was the end when this consumer was asked before, and waited in its queue since. Records may
+                // have come; what a new placing finds is of now.
+                Some(Err(KafkaError::PartitionEOF(end))) if end == partition.to_kafka() => {
+                    self.at = None;
+                    placed_now = self.stand_at(partition, core.next())?;
+                }
                 // Of a partition that was read before.
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => {
@@ -134,7 +142,7 @@ impl KafkaReader {
                     if has_some {
                         break;
                     }
-                    self.stand_at(partition, want)?;
+                    placed_now = self.stand_at(partition, want)?;
                 }
             }
         }
@@ -159,9 +167,10 @@ impl KafkaReader {
         })
     }
 
-    fn stand_at(&mut self, partition: PartitionId, want: Offset) -> Result<(), KafkaDown> {
+    /// True: it was placed there now, and nothing that was fetched before is handed over any more.
+    fn stand_at(&mut self, partition: PartitionId, want: Offset) -> Result<bool, KafkaDown> {
         if self.at == Some((partition, want)) {
-            return Ok(());
+            return Ok(false);
         }
         let consumer = self.open()?;
         let mut list = TopicPartitionList::with_capacity(1);
@@ -173,7 +182,7 @@ impl KafkaReader {
             return Err(KafkaDown);
         }
         self.at = Some((partition, want));
-        Ok(())
+        Ok(true)
     }
 
     /// Kafka begins later than what is wanted.
@@ -196,4 +205,80 @@ impl KafkaReader {
 
 fn is_out_of_range(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka_sys as native;
+
+    use super::*;
+    use crate::kafka::mock::{Mock, TOPIC, settings, until};
+    use crate::observe::stats::Gauge;
+    use crate::partition::dispose::Rules;
+    use crate::words::StreamIdentity;
+
+    const PARTITION: PartitionId = PartitionId(0);
+
+    fn reader(mock: &Mock) -> (KafkaReader, Makings) {
+        let stream = StreamIdentity { cluster_id: "c".into(), topic: TOPIC.into(), topic_id: [1; 16] };
+        let makings = Makings {
+            stream: Arc::new(stream),
+            rules: Rules { payload_max_bytes: 1 << 20, schema_exact: false },
+            chunk_bytes: 64 * 1024,
+            live_bytes: Arc::new(Gauge::default()),
+        };
+        let stats = Arc::new(Stats::default());
+        (KafkaReader::new(&settings(&mock.brokers()), stats), makings)
+    }
+
+    /// What one question after the other gives until `end` is covered: the offsets of the records.
+    fn read(reader: &mut KafkaReader, makings: &Makings, from: u64, end: u64) -> Vec<u64> {
+        let (mut next, mut offsets) = (Offset(from), Vec::new());
+        while next < Offset(end) {
+            let chunks = until("an answer", || reader.read(makings, PARTITION, next, Offset(end)).ok());
+            for chunk in chunks {
+                assert_eq!(chunk.from, next, "consecutive");
+                offsets.extend(chunk.entries().iter().map(|entry| entry.offset.0));
+                next = chunk.next;
+            }
+        }
+        assert_eq!(next, Offset(end), "never beyond what was asked for");
+        offsets
+    }
+
+    /// What the consumer has to hand over and nobody has taken.
+    fn queued(reader: &KafkaReader) -> usize {
+        let consumer = reader.consumer.as_ref().expect("it has read before");
+        // SAFETY: the client lives as long as the reader; the reference to its queue is given back below.
+        let queue = unsafe { native::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+        // SAFETY: the queue was taken above.
+        let length = unsafe { native::rd_kafka_queue_length(queue) };
+        // SAFETY: the reference that was taken above.
+        unsafe { native::rd_kafka_queue_destroy(queue) };
+        length
+    }
+
+    /// A reader stood at the end of what there was, and was told so after it had stopped listening. By the time that it
+    /// was asked again there was more, and the old end was taken for the end of that: the records in between became
+    /// holes, which no client is told of.
+    #[test]
+    fn an_end_that_was_told_before_does_not_hide_what_came_after() {
+        let mock = Mock::new(1);
+        mock.produce_numbers(0, 0..10);
+        let (mut reader, makings) = reader(&mock);
+        assert_eq!(read(&mut reader, &makings, 0, 10), (0..10).collect::<Vec<_>>());
+        until("the end to be told", || (queued(&reader) > 0).then_some(()));
+        mock.produce_numbers(0, 10..20);
+        assert_eq!(read(&mut reader, &makings, 10, 20), (10..20).collect::<Vec<_>>());
+    }
+
+    /// Markers and aborted records at the end: nothing comes for these offsets, however long one waits.
+    #[test]
+    fn what_is_no_record_at_the_end_is_covered() {
+        let mock = Mock::new(1);
+        mock.produce_numbers(0, 0..10);
+        let (mut reader, makings) = reader(&mock);
+        assert_eq!(read(&mut reader, &makings, 0, 15), (0..10).collect::<Vec<_>>());
+        assert_eq!(read(&mut reader, &makings, 10, 17), [0u64; 0]);
+    }
 }

@@ -158,6 +158,25 @@ fn what_kafka_no_longer_has_is_named_exactly() {
     let (first, second, ledger) = answers(LOW - 1);
     assert_eq!((&first["answer"], &second["answer"]), (&"resumed".into(), &"resumed".into()), "{first} {second}");
     assert_from("contiguous", &ledger, LOW, OLD);
+    let mut client = V2Client::connect(gateway.ws());
+    client.resume(&everywhere(LOW - 1));
+    let mut ledger = Ledger::new();
+    let others = client.follow(&mut ledger, LIMIT, check, |_, others| {
+        others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. }))
+    });
+    let told = others.iter().filter_map(|event| match event {
+        V2Event::Answers { answers, .. } => Some(answers),
+        _ => None,
+    });
+    let told: Vec<_> = told.flatten().map(|answer| (answer.kind, answer.numbers[0])).collect();
+    assert_eq!(told, [("resumed", LOW); PARTITIONS as usize]);
+    assert_from("v2, contiguous", &ledger, LOW, OLD);
+    let mut client = V1Client::connect(gateway.ws());
+    client.resume_in(&gateway.stream(), &everywhere(LOW - 1));
+    let mut ledger = Ledger::new();
+    let (complete, before) = client.follow_until_text(&mut ledger, "replay_complete", LIMIT);
+    assert_eq!((before.len(), &complete["capped"]), (0, &serde_json::json!(false)), "{before:?}");
+    assert_from("v1, contiguous", &ledger, LOW, OLD);
     let (first, second, ledger) = answers(99);
     assert_eq!((&first["answer"], &first["reason"]), (&"truncated".into(), &"retention".into()), "{first}");
     assert_eq!((decimal(&first["requested"]), decimal(&first["oldest"])), (99, LOW));
@@ -176,16 +195,58 @@ fn what_kafka_no_longer_has_is_named_exactly() {
 }
 
 #[test]
+fn what_kafka_deletes_during_a_replay_is_named_exactly() {
+    const OLD: u64 = 6_000;
+    const LOW: u64 = 4_500;
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("deleted-meanwhile", PARTITIONS as i32);
+    fill(&kafka.producer(&topic), 0, OLD);
+    let gateway = forgetful(&kafka, &topic).start();
+    wait_until_read(&gateway, OLD, LOW + 500);
+    let mut client = V2Client::connect(gateway.ws());
+    client.resume_earliest();
+    let mut ledger = Ledger::new();
+    // It stops reading while it has next to nothing, and what lies before it goes.
+    client.follow(&mut ledger, LIMIT, check, |ledger, _| ledger.records > 0);
+    (0..PARTITIONS).for_each(|partition| kafka.delete_records(&topic, partition as i32, LOW as i64));
+    client.follow(&mut ledger, LIMIT, check, |_, others| {
+        others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. }))
+    });
+    for partition in 0..PARTITIONS {
+        assert_eq!(ledger.missing(partition, 0, OLD), [0u64; 0], "partition {partition}: each came or was named");
+    }
+    // What was fetched already still comes; that is not all of it.
+    assert!(!ledger.gaps.is_empty(), "{} records came", ledger.records);
+    for (partition, first, last, reason) in &ledger.gaps {
+        assert!(*last < LOW && reason == "retention", "{first} to {last} of {partition}: {reason}");
+    }
+}
+
+#[test]
 fn five_hundred_come_back_at_once() {
     const OLD: u64 = 6_000;
     const CLIENTS: usize = 500;
     let kafka = Kafka::shared();
     let topic = kafka.topic("herd", PARTITIONS as i32);
-    fill(&kafka.producer(&topic), 0, OLD);
-    let gateway = forgetful(&kafka, &topic).set("DASHSTREAM_COLD_MAX_SESSIONS", 40).start();
+    let values: Vec<Vec<Vec<u8>>> =
+        (0..PARTITIONS).map(|partition| (0..OLD).map(|index| corpus::ordinary(partition, index)).collect()).collect();
+    let producer = kafka.producer(&topic);
+    for (partition, values) in (0..).zip(&values) {
+        values.iter().for_each(|value| producer.send(partition, value));
+    }
+    producer.flush();
+    // Every bound is small, so that their sum is a tenth of what the herd is sent.
+    let gateway = forgetful(&kafka, &topic)
+        .set("DASHSTREAM_COLD_MAX_SESSIONS", 40)
+        .set("DASHSTREAM_KAFKA_QUEUE_BYTES", "16MiB")
+        .set("DASHSTREAM_SERVER_MAX_CONNECTIONS", 2 * CLIENTS)
+        .set("DASHSTREAM_FANOUT_MID_FRAME_MAX_BYTES", "8MiB")
+        .set("DASHSTREAM_FANOUT_INBOUND_MAX_BYTES", "4MiB")
+        .set("DASHSTREAM_DLQ_QUEUE_MAX_BYTES", "1MiB")
+        .start();
     // A little before where the log begins, by now.
-    let from = 3_000;
-    wait_until_read(&gateway, OLD, from + 100);
+    let from = 2_000;
+    wait_until_read(&gateway, OLD, from + 1_000);
     let waited = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -193,22 +254,30 @@ fn five_hundred_come_back_at_once() {
                 let mut client = V2Client::connect(gateway.ws());
                 client.resume(&everywhere(from));
                 let mut ledger = Ledger::new();
-                let others = client.follow(
-                    &mut ledger,
-                    LIMIT,
-                    |_, _, _| {},
-                    |_, others| others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. })),
-                );
+                let check = |partition: u32, offset: u64, value: &[u8]| {
+                    let expected = &values[partition as usize][offset as usize];
+                    assert!(value == expected, "partition {partition}, offset {offset}: bytes differ");
+                };
+                let others = client.follow(&mut ledger, LIMIT, check, |_, others| {
+                    others.iter().any(|event| matches!(event, V2Event::Live { resume: 1, .. }))
+                });
                 // Field 11: it was told that it waits.
                 waited.fetch_add(
                     u64::from(others.iter().any(|event| matches!(event, V2Event::Other(11)))),
                     Ordering::Relaxed,
                 );
                 assert_from("one of the herd", &ledger, from + 1, OLD);
+                assert_eq!(ledger.records, u64::from(PARTITIONS) * (OLD - from - 1), "each once");
             });
         }
     });
     assert!(waited.load(Ordering::Relaxed) > 0, "more came than may replay at once, and nobody was told to wait");
+    // What `check-config` promises for these settings holds for the whole time, and is far below what was sent. It sums
+    // what is alive; an eighth of that is for what the allocator has from the system between one use and the next.
+    let (taken, promised) = (gateway.resident_max(), gateway.setup.memory_max(PARTITIONS));
+    let one: usize = values.iter().flat_map(|values| &values[from as usize + 1..]).map(Vec::len).sum();
+    assert!(promised < (CLIENTS * one / 10) as u64, "{promised} bytes are promised, a client is sent {one}");
+    assert!(taken <= promised + promised / 8, "{taken} bytes were taken, {promised} are promised");
     wait::until_true("all seats to be given back", LIMIT, || {
         gateway.metrics().sum("dashstream_cold_sessions", &[]) == 0.0
     });

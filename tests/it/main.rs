@@ -12,6 +12,8 @@ mod harness;
 mod every_byte_reaches_twenty_v1_clients;
 mod bad_records_have_one_disposition_each;
 mod come_back_from_before_the_log;
+mod compaction_leaves_holes;
+mod any_host_after_kill_nine;
 mod filters_show_what_was_asked_for;
 mod redis_helps_and_never_hurts;
 mod kill_nine_loses_nothing;

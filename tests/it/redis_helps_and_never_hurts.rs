@@ -3,70 +3,19 @@
 //! resumes lose and repeat nothing.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::corpus;
-use crate::harness::gateway::{Gateway, Setup, signal};
+use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::json::{JsonClient, decimal};
 use crate::harness::kafka::{Kafka, Producer};
 use crate::harness::ledger::Ledger;
+use crate::harness::redis::Redis;
 use crate::harness::v2::{V2Client, V2Event};
 use crate::harness::{ports, wait};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const PARTITIONS: u32 = 4;
-
-/// A redis-server of this test's own, without persistence. Dies with it.
-struct Redis {
-    address: SocketAddr,
-    process: Child,
-}
-
-impl Redis {
-    fn start(address: SocketAddr, settings: &[&str]) -> Self {
-        let mut command = Command::new("redis-server");
-        command
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", "", "--appendonly", "no"])
-            .args(settings)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // SAFETY: prctl only sets a flag of the new process.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let process = command.spawn().expect("redis-server, which tests/run installs");
-        wait::until_true("redis to listen", LIMIT, || TcpStream::connect(address).is_ok());
-        Self { address, process }
-    }
-
-    /// One inline command, answered or not.
-    fn say(&self, command: &str) {
-        let mut stream = TcpStream::connect(self.address).expect("redis");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
-        let mut answer = [0; 256];
-        let length = stream.read(&mut answer).expect("an answer");
-        assert!(answer[..length].starts_with(b"+"), "{command}: {}", String::from_utf8_lossy(&answer[..length]));
-    }
-
-    fn signal(&self, number: i32) {
-        signal(self.process.id(), number);
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
 
 struct Stage {
     producer: Producer,
@@ -88,6 +37,8 @@ impl Stage {
             .set("DASHSTREAM_LOG_MAX_AGE", "5s")
             .set("DASHSTREAM_REPLAY_REDIS_QUEUE_BYTES", "32MiB")
             .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
+            // The live client does not read while others come back, and is not to be taken for one that is gone.
+            .set("DASHSTREAM_CLIENT_IDLE_TIMEOUT", "1h")
             .set("REDIS_URL", url)
             .start();
         let live = V2Client::connect(gateway.ws());
@@ -125,6 +76,14 @@ impl Stage {
         for partition in 0..PARTITIONS {
             assert_eq!(ledger.missing(partition, 10, self.length), [0u64; 0], "{who}: partition {partition}");
         }
+    }
+
+    /// The same, and it was Kafka that served it.
+    fn resume_from_kafka(&self, who: &str) {
+        let before = self.asked("kafka");
+        self.resume(who);
+        // Numbers are rendered once a second.
+        wait::until_true("what Kafka served to be counted", LIMIT, || self.asked("kafka") > before);
     }
 
     fn asked(&self, tier: &str) -> f64 {
@@ -167,11 +126,11 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
     // Wiped: it is a cache.
     redis.say("FLUSHALL");
     stage.produce(500);
-    stage.resume("after it was wiped");
+    stage.resume_from_kafka("after it was wiped");
     // Hung: nobody waits for it.
     redis.signal(libc::SIGSTOP);
     stage.produce(500);
-    stage.resume("while it hangs");
+    stage.resume_from_kafka("while it hangs");
     stage.up(0.0);
     redis.signal(libc::SIGCONT);
     stage.up(1.0);
@@ -179,7 +138,7 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
     drop(redis);
     stage.produce(500);
     stage.up(0.0);
-    stage.resume("without it");
+    stage.resume_from_kafka("without it");
     let _redis = Redis::start(address, &[]);
     stage.up(1.0);
     stage.produce(500);
@@ -192,7 +151,7 @@ fn full_or_refusing_it_hurts_nobody() {
     let mut stage = Stage::start(&format!("redis://{}", full.address));
     stage.produce(10_000);
     stage.log_has_moved_on();
-    stage.resume("beside a full one");
+    stage.resume_from_kafka("beside a full one");
     wait::until_true("refused writes to be counted", LIMIT, || {
         stage.gateway.metrics().sum("replay_buffer_redis_write_failures_total", &[]) > 0.0
     });
@@ -201,7 +160,7 @@ fn full_or_refusing_it_hurts_nobody() {
     stage.produce(10_000);
     stage.log_has_moved_on();
     stage.up(0.0);
-    stage.resume("behind a wrong password");
+    stage.resume_from_kafka("behind a wrong password");
     assert!(!stage.gateway.output().contains("sesame"), "a password is never printed");
     assert!(!stage.gateway.get("/config").text().contains("sesame"));
 }

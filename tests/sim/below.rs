@@ -151,8 +151,33 @@ impl World {
         if length < 2 {
             return;
         }
+        let count = 1 + self.dice.below(length / 2 + 1);
+        self.evict_some(host, count);
+    }
+
+    /// The log moves on faster than anybody reads, three times, and everybody came back before each.
+    pub(super) fn overrun(&mut self) {
+        for _ in 0..3 {
+            for connected in &mut self.connected {
+                connected.stalled = false;
+            }
+            self.settle_cold();
+            self.turn_away();
+            (0..12).for_each(|_| self.produce());
+            for host in 0..self.hosts.len() {
+                for partition in 0..self.produced.len() {
+                    self.open(host, partition);
+                    self.take(host, partition, u64::MAX);
+                }
+                self.evict_some(host, u64::MAX);
+            }
+        }
+    }
+
+    /// So many chunks go, or all but the newest.
+    fn evict_some(&mut self, host: usize, count: u64) {
         self.seen.evictions += 1;
-        let mut left = 1 + self.dice.below(length / 2 + 1);
+        let mut left = count;
         let tail = self.hosts[host].ring.tail_after(|_| {
             let more = left > 0;
             left = left.saturating_sub(1);

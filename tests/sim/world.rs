@@ -141,6 +141,7 @@ impl World {
             71..=72 => self.open_one(),
             73 if self.dice.chance(10) => self.restart(),
             74 if self.dice.chance(6) => self.recreate(),
+            75 if self.settings.cold && self.dice.chance(4) => self.overrun(),
             _ => self.serve_some(),
         }
         self.turn_away();

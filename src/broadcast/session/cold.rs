@@ -21,6 +21,10 @@ const RETRY_MS: u64 = 500;
 /// No tier answered for this long: the client is told that it cannot be had now.
 const PATIENCE_MS: u64 = 15_000;
 
+/// A partition is read for so many bytes before another has its turn: a reader that goes on where it stands has fetched
+/// ahead, and one that is placed anew throws that away.
+const TURN_BYTES: u64 = 4 << 20;
+
 /// A client that takes less than arrives is judged over this long.
 const PACE_MS: u64 = 30_000;
 
@@ -40,6 +44,8 @@ pub(super) struct Cold {
     asked: Option<Asked>,
     /// Partition of the last request: the next one is of the partition after it.
     turn: PartitionId,
+    /// Bytes that it may still have before the next.
+    turn_left: u64,
     /// There is no room among the readers: not asked again before [`Session::cold_go`].
     waits: bool,
     told_waiting: bool,
@@ -57,7 +63,7 @@ struct Asked {
     partition: PartitionId,
 }
 
-/// How often this session fell off the log lately.
+/// How often this session fell off the log lately: was in it with all partitions, and then was not.
 #[derive(Default, Debug)]
 pub(super) struct Falls {
     count: u32,
@@ -97,6 +103,7 @@ impl Session {
                 sending: None,
                 asked: None,
                 turn: partition,
+                turn_left: TURN_BYTES,
                 waits: false,
                 told_waiting: false,
                 retry_at_ms: 0,
@@ -183,6 +190,7 @@ impl Session {
                 for chunk in chunks {
                     if chunk.partition == asked.partition && chunk.from <= end && chunk.next > end {
                         end = chunk.next;
+                        cold.turn_left = cold.turn_left.saturating_sub(chunk.bytes());
                         cold.ready.push_back(chunk);
                     }
                 }
@@ -428,18 +436,23 @@ impl Session {
     }
 }
 
-/// The partition after the one that had its turn, from where what is ready for it ends.
+/// More of the partition whose turn it is, or the one after it.
 fn next_wish(cold: &mut Cold, ring: &Ring) -> Option<Wish> {
     // While something is ready, only more of the same keeps it consecutive.
     if let Some(last) = cold.ready.back() {
         let (partition, want) = (last.partition, last.next);
         return wish(partition, want, ring);
     }
+    if cold.turn_left > 0
+        && let Some(wish) = cold.wants.get(&cold.turn).and_then(|want| wish(cold.turn, *want, ring))
+    {
+        return Some(wish);
+    }
     let after = cold.wants.range((std::ops::Bound::Excluded(cold.turn), std::ops::Bound::Unbounded));
     let in_turn = after.chain(cold.wants.iter());
     let (partition, wish) =
         in_turn.filter_map(|(partition, want)| Some((*partition, wish(*partition, *want, ring)?))).next()?;
-    cold.turn = partition;
+    (cold.turn, cold.turn_left) = (partition, TURN_BYTES);
     Some(wish)
 }
 

@@ -14,6 +14,8 @@ mod place;
 mod replay;
 mod standing;
 mod threads;
+#[cfg(test)]
+mod falls_tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

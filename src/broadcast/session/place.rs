@@ -43,11 +43,13 @@ impl Session {
             return true;
         }
         if self.policy(world.settings) == SlowPolicy::Catchup {
+            // Partitions fall one by one: one that follows while others are read from below is of the same fall. Nor is
+            // a replay slow that has not been judged yet.
+            let falls = self.cold.is_none() && self.judging.is_none();
             for (partition, from, _) in lost {
                 self.go_cold(partition, from, world);
             }
-            // A replay that has not been judged yet is not slow.
-            if self.judging.is_none() && self.falls.note(world.now_ms) {
+            if falls && self.falls.note(world.now_ms) {
                 self.fall_behind(world);
             }
             return true;

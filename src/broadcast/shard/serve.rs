@@ -9,6 +9,7 @@ use super::roster::Sent;
 use super::{Shard, TURN};
 use crate::broadcast::filter::Filter;
 use crate::broadcast::session::{Session, Step};
+use crate::config::memory::{ASSEMBLIES, ASSEMBLY_BYTES};
 use crate::log::{Form, Ring};
 use crate::observe::clients::End;
 use crate::observe::stats::ShardStats;
@@ -16,7 +17,7 @@ use crate::replay::ask::Wish;
 use crate::words::CloseReason;
 
 /// Bytes put together for one write.
-const ASSEMBLY_MAX: usize = 256 * 1024;
+const ASSEMBLY_MAX: usize = ASSEMBLY_BYTES as usize;
 
 /// Bytes written to one client before the next has its turn.
 const SHARE_MAX: usize = 512 * 1024;
@@ -27,8 +28,8 @@ const JSON_AHEAD: u64 = 32;
 /// Clients served between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
 
-/// Assemblies kept during a turn: one per place and form that several clients share.
-const ASSEMBLIES_MAX: usize = 16;
+/// Assemblies kept during a turn.
+const ASSEMBLIES_MAX: usize = ASSEMBLIES as usize;
 
 /// Whole chunks from `position` on, in one buffer.
 #[derive(Debug)]

@@ -70,6 +70,17 @@ impl Setup {
         gateway
     }
 
+    /// What `check-config` says that a gateway with these settings takes at most, in bytes.
+    pub fn memory_max(&self, partitions: u32) -> u64 {
+        let arguments = ["check-config", "--output", "json", "--partitions", &partitions.to_string()];
+        let output = self.command(&arguments).output().expect("it runs");
+        assert!(output.status.success(), "check-config: {}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let sums = report["memory"].as_array().expect("memory");
+        let sum = sums.iter().find(|sum| sum["partitions"] == partitions).expect("the sum that was asked for");
+        sum["total_bytes"].as_u64().expect("total_bytes")
+    }
+
     /// A command of the binary with this environment and no other.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dashstream"));
@@ -211,8 +222,17 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes: the kernel's own record.
+    pub fn resident_max(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");
         line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("kB") << 10
     }
 

@@ -11,6 +11,7 @@ pub mod corpus;
 pub mod kafka;
 pub mod broker;
 pub mod secured;
+pub mod redis;
 pub mod http;
 pub mod gateway;
 pub mod socket;

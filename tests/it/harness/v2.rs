@@ -8,12 +8,27 @@ use tungstenite::Message;
 
 use super::ledger::Ledger;
 use super::proto::{Value, Writer, fields};
-use super::socket::{Closed, Frame, Socket};
+use super::socket::{Closed, Frame, Refused, Socket};
+use super::wait;
 
 pub struct V2Client {
     pub socket: Socket,
     pub stream: String,
+    /// The gateway's log when this connection began: oldest and next offset per partition.
+    pub log: BTreeMap<u32, (u64, u64)>,
 }
+
+/// What one partition of a resume was answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct V2Answer {
+    pub partition: u32,
+    pub kind: &'static str,
+    /// The first two fields of the answer; 0 where there is none.
+    pub numbers: [u64; 2],
+}
+
+const ANSWERS: [&str; 7] =
+    ["resumed", "truncated", "future", "wrong_stream", "unknown_partition", "not_here", "unavailable"];
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum V2Event {
@@ -33,6 +48,10 @@ pub enum V2Event {
         partition: u32,
         offset: u64,
     },
+    Answers {
+        resume: u64,
+        answers: Vec<V2Answer>,
+    },
     Live {
         resume: u64,
         replayed: u64,
@@ -46,15 +65,30 @@ pub enum V2Event {
 }
 
 impl V2Client {
-    pub fn connect(address: SocketAddr) -> Self {
-        let mut socket = Socket::connect(address, Some("dashstream.v2"));
-        let Some(Frame::Binary(bytes)) = socket.next(Instant::now() + Duration::from_secs(10)) else {
-            panic!("the first frame is Hello");
+    pub fn try_connect(address: SocketAddr) -> Result<Self, Refused> {
+        let mut socket = Socket::try_connect(address, Some("dashstream.v2"))?;
+        let bytes = match socket.next(Instant::now() + Duration::from_secs(10)) {
+            Some(Frame::Binary(bytes)) => bytes,
+            Some(Frame::Closed(closed)) => return Err(Refused::Unreachable(format!("{closed:?}"))),
+            other => panic!("the first frame is Hello, not {other:?}"),
         };
         let frame = fields(&bytes);
         assert_eq!(frame[0].0, 1, "the first frame is Hello");
-        let stream = text(&fields(frame[0].1.slice()), 1);
-        Self { socket, stream }
+        let hello = fields(frame[0].1.slice());
+        let log = hello.iter().filter(|(field, _)| *field == 5).map(|(_, value)| {
+            let state = fields(value.slice());
+            (number(&state, 1) as u32, (number(&state, 2), number(&state, 3)))
+        });
+        Ok(Self { stream: text(&hello, 1), log: log.collect(), socket })
+    }
+
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).unwrap_or_else(|refused| panic!("no connection: {refused:?}"))
+    }
+
+    /// Connects to a gateway that is being started.
+    pub fn connect_soon(address: SocketAddr) -> Self {
+        wait::until("a connection", Duration::from_secs(60), || Self::try_connect(address).ok())
     }
 
     pub fn next(&mut self, deadline: Instant) -> Option<V2Event> {
@@ -79,10 +113,15 @@ impl V2Client {
 
     /// From behind this cursor.
     pub fn resume(&mut self, cursor: &BTreeMap<u32, u64>) {
+        let stream = self.stream.clone();
+        self.resume_in(&stream, cursor);
+    }
+
+    pub fn resume_in(&mut self, stream: &str, cursor: &BTreeMap<u32, u64>) {
         let entries = cursor.iter().fold(Writer::new(), |cursor, (partition, offset)| {
             cursor.message(1, Writer::new().varint(1, u64::from(*partition)).varint(2, *offset))
         });
-        let resume = Writer::new().bytes(1, self.stream.clone()).message(2, entries);
+        let resume = Writer::new().bytes(1, stream).message(2, entries);
         self.send(Writer::new().message(1, resume));
     }
 
@@ -154,6 +193,10 @@ fn parse(bytes: &[u8]) -> V2Event {
             let (first, last) = (number(&message, 2), number(&message, 3));
             V2Event::Gap { partition: partition(), first, last, reason: text(&message, 4) }
         }
+        4 => {
+            let answers = message.iter().filter(|(field, _)| *field == 2).map(|(_, value)| answer(value.slice()));
+            V2Event::Answers { resume: number(&message, 1), answers: answers.collect() }
+        }
         5 => V2Event::Live { resume: number(&message, 1), replayed: number(&message, 2) },
         6 => V2Event::DeadLettered { partition: partition(), offset: number(&message, 2) },
         7 => V2Event::Pong(message.first().map(|(_, value)| value.slice().to_vec()).unwrap_or_default()),
@@ -166,4 +209,12 @@ fn parse(bytes: &[u8]) -> V2Event {
         }
         other => V2Event::Other(other),
     }
+}
+
+fn answer(bytes: &[u8]) -> V2Answer {
+    let answer = fields(bytes);
+    let (field, value) = answer.iter().find(|(field, _)| *field > 1).expect("an answer says something");
+    let kind = ANSWERS.get(*field as usize - 2).unwrap_or_else(|| panic!("an answer of kind {field}"));
+    let said = fields(value.slice());
+    V2Answer { partition: number(&answer, 1) as u32, kind, numbers: [number(&said, 1), number(&said, 2)] }
 }
