@@ -136,8 +136,10 @@ fn cold(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
         .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());
 }
 
-/// Bytes fetched ahead for a command that reads, all partitions together.
-const READ_QUEUE_KBYTES: u64 = 32 * 1024;
+/// Fetched ahead for a command that reads, all partitions together. librdkafka keeps some hundred bytes more for each
+/// record, so that small records take several times as much.
+const READ_QUEUE_KBYTES: u64 = 16 * 1024;
+const READ_QUEUE_RECORDS: u64 = 50_000;
 /// Of one partition in one answer: equal shares keep partitions side by side, which is what merging them by time needs.
 const READ_FETCH_BYTES: u64 = 1 << 20;
 
@@ -148,7 +150,7 @@ fn read(config: &mut rdkafka::ClientConfig, kafka: &KafkaConfig) {
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.queue.backoff.ms", "5")
         .set("queued.max.messages.kbytes", READ_QUEUE_KBYTES.to_string())
-        .set("queued.min.messages", "100000")
+        .set("queued.min.messages", READ_QUEUE_RECORDS.to_string())
         .set("fetch.message.max.bytes", READ_FETCH_BYTES.to_string())
         .set("fetch.max.bytes", MESSAGE_MAX_BYTES.to_string())
         .set("receive.message.max.bytes", kafka.budget(1).receive_message_max_bytes.to_string());

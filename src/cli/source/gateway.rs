@@ -48,7 +48,8 @@ struct Lane {
 
 enum Held {
     Record(crate::client::Record),
-    Item(Item),
+    /// Boxed, since these are few and large.
+    Item(Box<Item>),
 }
 
 /// The thread of the client. Dropping stops and joins it.
@@ -180,7 +181,7 @@ impl GatewaySource {
     fn gap(&mut self, partition: PartitionId, from: Offset, to: Offset, reason: String) {
         if !self.passed(partition, from) {
             let gap = Item::Gap { partition, from, to, reason };
-            self.merge.push(partition, None, 0, Held::Item(gap));
+            self.merge.push(partition, None, 0, Held::Item(Box::new(gap)));
         }
     }
 
@@ -188,7 +189,7 @@ impl GatewaySource {
         if self.open_filter && !self.passed(partition, offset) {
             let (reason, detail) = (reason.to_owned(), detail.to_owned());
             let bad = Bad { partition, offset, timestamp_ms: None, reason, detail };
-            self.merge.push(partition, None, 0, Held::Item(Item::Bad(bad)));
+            self.merge.push(partition, None, 0, Held::Item(Box::new(Item::Bad(bad))));
         }
     }
 
@@ -212,7 +213,7 @@ impl Source for GatewaySource {
             }
             if let Some(held) = self.merge.pop() {
                 match held {
-                    Held::Item(item) => self.out.push_back(item),
+                    Held::Item(item) => self.out.push_back(*item),
                     Held::Record(record) => {
                         let record = Record {
                             partition: PartitionId(record.partition),

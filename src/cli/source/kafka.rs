@@ -74,7 +74,8 @@ enum Held {
         value: Option<Vec<u8>>,
         instance: u64,
     },
-    Item(Item),
+    /// Boxed, since these are few and large.
+    Item(Box<Item>),
 }
 
 impl Source for KafkaSource {
@@ -118,7 +119,7 @@ impl Source for KafkaSource {
 impl KafkaSource {
     fn release(&mut self, held: Held) {
         match held {
-            Held::Item(item) => self.out.push_back(item),
+            Held::Item(item) => self.out.push_back(*item),
             Held::Record { partition, offset, timestamp_ms, key, value, instance } => {
                 let (key, value) = (key.as_deref(), value.as_deref());
                 let record = Record { partition, offset, timestamp_ms, key, value, instance };
@@ -244,7 +245,7 @@ impl KafkaSource {
                 // A topic that was made again, or that lost its end.
                 lane.next = low;
                 lane.end = if self.follow { high } else { lane.end.min(high) };
-                self.merge.push(partition, None, 0, Held::Item(Item::StreamChanged));
+                self.merge.push(partition, None, 0, Held::Item(Box::new(Item::StreamChanged)));
                 moved = true;
                 continue;
             }
@@ -253,7 +254,7 @@ impl KafkaSource {
                 let reason = "retention".to_owned();
                 let gap = Item::Gap { partition, from: lane.next, to: low, reason };
                 lane.next = low;
-                self.merge.push(partition, None, 0, Held::Item(gap));
+                self.merge.push(partition, None, 0, Held::Item(Box::new(gap)));
                 moved = true;
             }
         }

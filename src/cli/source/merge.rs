@@ -20,7 +20,7 @@ pub const LANE_BYTES: usize = 8 << 20;
 /// Of all lanes together: with many partitions each gets less.
 const LANES_BYTES: usize = 256 << 20;
 /// Counted for each record besides its bytes.
-const RECORD_BYTES: usize = 128;
+const RECORD_BYTES: usize = 192;
 
 /// What may still come of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -59,6 +59,7 @@ pub struct Seen {
 
 /// Everything that a source can say. Offsets of one partition only go up.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all items are events, and few exist at a time")]
 pub enum Item {
     Event(Seen),
     /// A record that holds no event.

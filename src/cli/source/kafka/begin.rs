@@ -107,7 +107,7 @@ impl KafkaSource {
             self.merge.open(partition);
             if start < next {
                 let gap = Item::Gap { partition, from: start, to: next, reason: "retention".to_owned() };
-                self.merge.push(partition, None, 0, Held::Item(gap));
+                self.merge.push(partition, None, 0, Held::Item(Box::new(gap)));
             }
             if over {
                 self.merge.close(partition);
