@@ -62,17 +62,18 @@ impl Calls {
                     call.output = call.output.saturating_add(*counted);
                 }
             }
-            What::NodeEnd { node, tokens, .. } if tokens.input.is_some() || tokens.output.is_some() => {
-                if !self.callers.contains(&(run, node.clone())) {
-                    self.settled.push(ModelCall {
-                        run,
-                        node: Some(node.clone()),
-                        model: None,
-                        input: tokens.input.unwrap_or(0),
-                        output: tokens.output.unwrap_or(0),
-                        source: Source::End,
-                    });
-                }
+            What::NodeEnd { node, tokens, .. }
+                if (tokens.input.is_some() || tokens.output.is_some())
+                    && !self.callers.contains(&(run, node.clone())) =>
+            {
+                self.settled.push(ModelCall {
+                    run,
+                    node: Some(node.clone()),
+                    model: None,
+                    input: tokens.input.unwrap_or(0),
+                    output: tokens.output.unwrap_or(0),
+                    source: Source::End,
+                });
             }
             _ => {}
         }

@@ -174,11 +174,7 @@ impl Pairer {
             What::ToolStart { call } => self.tool_starts(call, index, event),
             What::ToolEnd { call, took_us } => self.tool_ends(call, (index, event, *took_us), None),
             What::ToolError { call, took_us, error } => self.tool_ends(call, (index, event, *took_us), Some(error)),
-            What::ToolRetry { call, .. } => {
-                if self.known.contains_key(&(SpanKind::Tool, tool_key(call))) {
-                    self.retried(SpanKind::Tool, &tool_key(call));
-                }
-            }
+            What::ToolRetry { call, .. } => self.retried(SpanKind::Tool, &tool_key(call)),
             _ => {}
         }
     }

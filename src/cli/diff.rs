@@ -192,6 +192,9 @@ fn rows<'a>(a: &'a Findings<'_>, b: &'a Findings<'_>) -> Vec<(SpanKind, &'a str,
     all
 }
 
+/// What is counted of a run.
+type Number = fn(&Findings<'_>) -> u64;
+
 fn beside(style: &Style, a: &Findings<'_>, b: &Findings<'_>, priced: bool) -> String {
     let columns = [("", Align::Left), ("first", Align::Right), ("second", Align::Right), ("change", Align::Right)];
     let mut sheet = Sheet::new(&columns);
@@ -200,7 +203,7 @@ fn beside(style: &Style, a: &Findings<'_>, b: &Findings<'_>, priced: bool) -> St
     sheet.row(vec!["status".to_owned(), status(a), status(b), same.to_owned()]);
     let (a_us, b_us) = (a.profile.took_us, b.profile.took_us);
     sheet.row(vec!["took".to_owned(), duration(a_us), duration(b_us), delta(a_us, b_us)]);
-    let numbers: [(&str, fn(&Findings<'_>) -> u64); 5] = [
+    let numbers: [(&str, Number); 5] = [
         ("events", |one| one.run.events.len() as u64),
         ("errors", |one| one.run.errors().count() as u64),
         ("model calls", |one| one.profile.sum.calls),

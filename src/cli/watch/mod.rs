@@ -26,6 +26,9 @@ const FLAGS: Flags = Flags { from: "-200", follow: false, limit: None, forms: &[
 /// Between two frames: as often as eyes want, and seldom enough that a busy topic is read and not painted.
 const FRAME: Duration = Duration::from_millis(66);
 
+/// To look without waiting. With no time at all the source of keys does not even look.
+const GLANCE: Duration = Duration::from_millis(1);
+
 pub fn command() -> Command {
     let command = Command::new("watch").about("Follow live runs on the whole screen").long_about(
         "Shows runs as they go: which are under way and in which node, tokens as they stream, errors, what is missing. \
@@ -103,9 +106,9 @@ impl Terminal {
 
     /// All that was pressed since, waiting so long for the first.
     fn keys(&mut self, wait: Duration, model: &mut Model) -> Result<(), CliError> {
-        let mut wait = wait;
+        let mut wait = wait.max(GLANCE);
         while event::poll(wait)? {
-            wait = Duration::ZERO;
+            wait = GLANCE;
             if let Event::Key(pressed) = event::read()?
                 && pressed.kind == KeyEventKind::Press
                 && let Some(key) = key(pressed)
