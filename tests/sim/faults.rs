@@ -41,6 +41,22 @@ impl World {
         }
     }
 
+    /// The host is killed and comes back with a log that begins a little before where it was. Its clients come back
+    /// to either host, mostly before all its partitions are open.
+    pub(super) fn restart(&mut self) {
+        let which = self.dice.below(2) as usize;
+        let next: Vec<_> = self.hosts[which].cores.iter().map(|core| core.next().0).collect();
+        let starts = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1));
+        let lows: Vec<_> = self.produced.iter().map(|log| log.low).collect();
+        let starts: Vec<_> = starts.zip(lows).map(|(start, low)| start.max(low)).collect();
+        self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32, self.stream);
+        self.seen.restarts += 1;
+        while let Some(who) = self.connected.iter().position(|connected| connected.host == which) {
+            let gone = self.connected.swap_remove(who);
+            self.come_back(gone);
+        }
+    }
+
     /// A rebalance: a partition is no longer this host's. Its log stays, and goes on when it comes back.
     pub(super) fn lose_partition(&mut self) {
         let host = self.dice.below(2) as usize;

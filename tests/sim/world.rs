@@ -293,22 +293,6 @@ impl World {
         self.connected.swap(who, last);
     }
 
-    /// The host is killed and comes back with a log that begins a little before where it was. Its clients come back
-    /// to either host, mostly before all its partitions are open.
-    fn restart(&mut self) {
-        let which = self.dice.below(2) as usize;
-        let next: Vec<_> = self.hosts[which].cores.iter().map(|core| core.next().0).collect();
-        let starts = next.iter().map(|next| next - self.dice.below(next.min(&100) + 1));
-        let lows: Vec<_> = self.produced.iter().map(|log| log.low).collect();
-        let starts: Vec<_> = starts.zip(lows).map(|(start, low)| start.max(low)).collect();
-        self.hosts[which] = host(&starts, 300 + self.dice.below(4_000) as u32, self.stream);
-        self.seen.restarts += 1;
-        while let Some(who) = self.connected.iter().position(|connected| connected.host == which) {
-            let gone = self.connected.swap_remove(who);
-            self.come_back(gone);
-        }
-    }
-
     fn connect(&mut self) {
         if self.connected.len() < 6 {
             let protocol = Protocol::ALL[self.dice.below(3) as usize];
