@@ -1,8 +1,10 @@
 //! A client that follows one run gets every record of it and no other, also from before the log and over a restart;
 //! filters change at any time, a paused client misses nothing, and what could never match is refused in words.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dashstream::client::{Client, Event, Filter, Run, Start};
 use serde_json::{Value, json};
 
 use crate::harness::corpus;
@@ -10,6 +12,7 @@ use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::json::{JsonClient, cursor_of, decimal};
 use crate::harness::kafka::{Kafka, Producer};
 use crate::harness::ledger::Ledger;
+use crate::harness::v1::V1Client;
 use crate::harness::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -183,4 +186,125 @@ fn what_could_never_match_is_refused_and_survived() {
     }
     client.ping("alive");
     client.until(&mut ledger, "pong", LIMIT);
+}
+
+#[test]
+fn the_predecessor_asks_for_runs_from_before_the_log() {
+    let (_kafka, producer, mut gateway) = stage();
+    let mut client = V1Client::connect(gateway.ws());
+    // Of one run nothing was applied, of the other what its sequences up to 1040 hold.
+    client.socket.send_json(&json!({
+        "type": "resume", "mode": "thread", "lastSequencesByThread": {"run-2-10": "0", "run-3-20": "1040"},
+    }));
+    let mut ledger = Ledger::new();
+    let (complete, before) = client.follow_until_text(&mut ledger, "replay_complete", LIMIT);
+    assert_eq!(before, [] as [Value; 0], "nothing is missing");
+    assert_eq!((&complete["mode"], &complete["capped"]), (&json!("thread"), &json!(false)), "{complete}");
+    assert_eq!(complete["totalReplayed"], json!(ledger.records), "{complete}");
+    assert_eq!(ledger.missing(2, 500, 550), [0u64; 0], "all of the one");
+    assert_eq!(ledger.missing(3, 1_040, 1_050), [0u64; 0], "the rest of the other");
+    let others = ledger.records - 50;
+    assert!((10..=12).contains(&others), "a batch of three may begin before the sequence: {others}");
+    // From here on it gets everything.
+    for partition in 0..4 {
+        producer.send(partition, &corpus::ordinary(partition, LENGTH));
+    }
+    producer.flush();
+    let followed = client.follow(&mut ledger, LIMIT, |_, _, _| {}, |ledger| (0..4).all(|p| ledger.has(p, LENGTH)));
+    assert!(!followed.timed_out && followed.closed.is_none(), "{followed:?}");
+    assert_eq!(ledger.records, 50 + others + 4, "and nothing twice");
+    gateway.stop();
+}
+
+#[test]
+fn a_client_chooses_what_becomes_of_it_among_what_is_allowed() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("policy", 1);
+    let gateway = Setup::new(&kafka, &topic).set("DASHSTREAM_CLIENT_SLOW_POLICIES", "catchup, gap").start();
+    let mut client = JsonClient::connect(gateway.ws());
+    assert_eq!(client.hello["slow_policy"], "catchup", "{}", client.hello);
+    assert_eq!(client.hello["slow_policies"], json!(["catchup", "gap"]), "{}", client.hello);
+    let policy = |gateway: &Gateway| {
+        let clients = gateway.get_admin("/clients").json();
+        clients["clients"].as_array().map(|list| list.iter().map(|one| one["policy"].clone()).collect::<Vec<_>>())
+    };
+    let mut ledger = Ledger::new();
+    for (asked, answer, holds) in [
+        ("gap", "applied", "gap"),
+        ("close", "refused", "gap"),
+        ("never", "refused", "gap"),
+        ("catchup", "applied", "catchup"),
+    ] {
+        client.say(&json!({"type": "slow_policy", "policy": asked}));
+        let frame = client.until(&mut ledger, answer, LIMIT);
+        assert_eq!(frame["what"], "slow_policy", "{asked}: {frame}");
+        wait::until_true("the policy to be shown", LIMIT, || policy(&gateway) == Some(vec![json!(holds)]));
+    }
+}
+
+/// What the reference client hands over until it says live.
+fn until_live(client: &mut Client, ledger: &mut Ledger) {
+    loop {
+        match client.next_event().expect("no error").expect("nobody stops it") {
+            Event::Record(record) => ledger.record(record.partition, record.offset),
+            Event::Live { .. } => return,
+            Event::Disconnected { why, .. } => panic!("it was cut off: {why:?}"),
+            _ => {}
+        }
+        client.acknowledge();
+    }
+}
+
+#[test]
+fn the_reference_client_asks_for_runs_times_and_filters() {
+    let (_kafka, producer, gateway) = stage();
+    let client = || Client::builder(&format!("ws://{}", gateway.ws()));
+    let mut ledger = Ledger::new();
+    let run = Run { thread: "run-2-10".to_owned(), ..Run::default() };
+    let mut of_a_run = client().start(Start::Run(run)).build().expect("a client");
+    until_live(&mut of_a_run, &mut ledger);
+    assert_is_run(&ledger, 2, 500, 550);
+
+    let filter = Filter { threads: vec!["run-0-7".to_owned(), "run-3-8".to_owned()], ..Filter::default() };
+    let mut filtered = client().start(Start::Earliest).filter(filter).build().expect("a client");
+    let mut ledger = Ledger::new();
+    until_live(&mut filtered, &mut ledger);
+    assert_eq!((ledger.missing(0, 350, 400), ledger.missing(3, 400, 450)), (vec![], vec![]));
+    assert_eq!(ledger.records, 100, "the two runs and nothing else");
+
+    // Every record is younger than this, and then none is.
+    let mut of_a_time = client().start(Start::Timestamp(1)).build().expect("a client");
+    let mut ledger = Ledger::new();
+    until_live(&mut of_a_time, &mut ledger);
+    ledger.assert_all("since 1970", &[LENGTH; 4]);
+    let mut later = client().start(Start::Timestamp(i64::MAX / 2)).build().expect("a client");
+    let mut ledger = Ledger::new();
+    until_live(&mut later, &mut ledger);
+    assert_eq!(ledger.records, 0);
+
+    // Another filter while it runs, a pause, and the end of it: nothing that came meanwhile is lost.
+    let handle = filtered.handle();
+    handle.set_filter(Filter { threads: vec!["run-1-9".to_owned()], ..Filter::default() });
+    handle.pause();
+    let mut applied = BTreeSet::new();
+    while applied.len() < 2 {
+        if let Some(Event::Applied { what }) = filtered.next_event().expect("no error") {
+            applied.insert(what);
+        }
+    }
+    for partition in 0..4 {
+        producer.send(partition, &corpus::ordinary(partition, 470));
+    }
+    producer.flush();
+    handle.unpause();
+    loop {
+        match filtered.next_event().expect("no error").expect("nobody stops it") {
+            Event::Record(record) => {
+                assert_eq!((record.partition, record.offset), (1, LENGTH), "of the run that is followed");
+                break;
+            }
+            Event::Applied { .. } | Event::Progress { .. } | Event::Live { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::harness::broker::Broker;
 use crate::harness::corpus;
 use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::json::{JsonClient, decimal};
@@ -27,9 +28,12 @@ struct Stage {
 
 impl Stage {
     fn start(url: &str) -> Self {
-        let kafka = Kafka::shared();
+        Self::of(&Kafka::shared(), url)
+    }
+
+    fn of(kafka: &Kafka, url: &str) -> Self {
         let topic = kafka.topic("redis", PARTITIONS as i32);
-        let gateway = Setup::new(&kafka, &topic)
+        let gateway = Setup::new(kafka, &topic)
             .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20)
             // The log moves on by age, and the queue towards Redis holds all that is produced here, so that nothing is
             // left to Kafka for want of room, however slow the machine is.
@@ -177,4 +181,31 @@ fn absent_at_start_it_is_found_when_it_comes() {
     wait::until_true("it to be written to", LIMIT, || {
         stage.gateway.metrics().sum("dashstream_redis_written_records_total", &[]) > 0.0
     });
+}
+
+/// Kafka is away, and what a client lacks is in Redis: it is served from there. What only Kafka has is said to be
+/// unavailable, and had as soon as Kafka is back.
+#[test]
+fn what_redis_has_is_served_while_kafka_is_away() {
+    let address = ports::free_address();
+    let _redis = Redis::start(address, &[]);
+    let mut broker = Broker::start("redis-alone");
+    let mut stage = Stage::of(&broker.kafka, &format!("redis://{address}"));
+    stage.up(1.0);
+    stage.produce(2_000);
+    stage.log_has_moved_on();
+    wait::until_true("everything to be in Redis", LIMIT, || {
+        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
+            >= (u64::from(PARTITIONS) * 2_000) as f64
+    });
+    broker.pause();
+    wait::until_true("the gateway to miss Kafka", LIMIT, || {
+        stage.gateway.metrics().all("websocket_kafka_consumer_lag", &[]).is_empty()
+    });
+    let before = stage.asked("redis");
+    stage.resume("while Kafka is away");
+    wait::until_true("what Redis served to be counted", LIMIT, || stage.asked("redis") > before);
+    broker.resume();
+    stage.produce(250);
+    stage.resume("with Kafka back");
 }
