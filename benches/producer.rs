@@ -9,7 +9,6 @@
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -156,7 +155,7 @@ fn look(event: &Outgoing, table: &[bool; 256]) -> usize {
 }
 
 fn main() {
-    let cluster = Arc::new(MockCluster::new(1).expect("a mock cluster"));
+    let cluster = MockCluster::new(1).expect("a mock cluster");
     cluster.create_topic(TOPIC, 4, 1).expect("a topic");
     let brokers = cluster.bootstrap_servers();
     println!("{ROUNDS} rounds of {EVENTS} events, turn by turn; medians; ns per event\n");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::gather::ExplainError;
+use super::produce::ProduceError;
+use super::simulate::SimulateError;
 use super::source::SourceError;
 use crate::config::ConfigErrors;
 use crate::demo::DemoError;
@@ -28,6 +30,10 @@ pub enum CliError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Explain(#[from] ExplainError),
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     #[error("cannot write {}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("cannot read or write: {0}")]
@@ -43,6 +49,8 @@ impl CliError {
             CliError::Topics(error) | CliError::Gateway(GatewayError::Topics(error)) => error.exit_code(),
             CliError::Gateway(_) | CliError::Demo(_) | CliError::File { .. } => 1,
             CliError::Source(error) => error.exit_code(),
+            CliError::Produce(error) => error.exit_code(),
+            CliError::Simulate(error) => error.exit_code(),
             // Whoever closes the pipe early, such as `head`, has what it wanted.
             CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             CliError::Output(_) => 1,

@@ -26,6 +26,8 @@ pub mod costs;
 pub mod profile;
 pub mod flamegraph;
 pub mod watch;
+pub mod produce;
+pub mod simulate;
 pub mod shells;
 pub mod error;
 
@@ -57,6 +59,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut dyn Write
         Some(("profile", matches)) => profile::run(matches, output),
         Some(("flamegraph", matches)) => flamegraph::run(matches, output),
         Some(("watch", matches)) => watch::run(matches),
+        Some(("produce", matches)) => produce::run(matches, output),
+        Some(("simulate", matches)) => simulate::run(matches, output),
         Some(("completions", matches)) => shells::completions(matches, output),
         Some(("man", matches)) => shells::man(matches, output),
         _ => unreachable!("clap demands one of the commands above"),
@@ -99,6 +103,8 @@ pub fn command() -> Command {
         .subcommand(flamegraph::command())
         .subcommand(replay::command())
         .subcommand(export::command())
+        .subcommand(produce::command())
+        .subcommand(simulate::command())
         .subcommand(docs::command())
         .subcommand(shells::completions_command())
         .subcommand(shells::man_command())

@@ -37,9 +37,21 @@ fn every_setting_that_is_no_secret_is_a_flag_and_no_secret_is() {
 
 #[test]
 fn help_teaches_with_an_example() {
-    for name in
-        ["serve", "demo", "check-config", "topics", "docs", "tail", "runs", "replay", "export", "completions", "man"]
-    {
+    for name in [
+        "serve",
+        "demo",
+        "check-config",
+        "topics",
+        "docs",
+        "tail",
+        "runs",
+        "replay",
+        "export",
+        "produce",
+        "simulate",
+        "completions",
+        "man",
+    ] {
         let error = answer(&[name, "--help"]).expect_err("help comes as an error");
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();

@@ -110,7 +110,8 @@ fn wait_for_partitions(stats: &Stats) {
     }
 }
 
-fn any_seed() -> u64 {
+/// Another one each time.
+pub fn any_seed() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Few digits, so that it can be typed again.
     since_epoch.as_micros() as u64 % 1_000_000

@@ -189,7 +189,7 @@ fn absent_at_start_it_is_found_when_it_comes() {
 fn what_redis_has_is_served_while_kafka_is_away() {
     let address = ports::free_address();
     let _redis = Redis::start(address, &[]);
-    let mut broker = Broker::start("redis-alone");
+    let broker = Broker::start("redis-alone");
     let mut stage = Stage::of(&broker.kafka, &format!("redis://{address}"));
     stage.up(1.0);
     stage.produce(2_000);

@@ -28,6 +28,7 @@ mod kafka;
 mod gateway;
 mod file;
 mod split;
+pub mod objects;
 mod thaw;
 pub mod error;
 

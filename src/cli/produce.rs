@@ -1,0 +1,243 @@
+//! `dashstream produce`: events from a file or from standard input into a topic, through the producer library.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::builder::PathBufValueParser;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+use thiserror::Error;
+
+use super::source::SourceError;
+use super::source::objects::each_event;
+use super::stop::Stop;
+use super::{CliError, reading, settings};
+use crate::config::Loaded;
+use crate::producer::{Flushed, Options, Outgoing, Producer, Redaction, Rejected, StartError, Why};
+use crate::wire::proto::dash_stream_message::Message as Payload;
+use crate::wire::proto::{DashStreamMessage, Header};
+
+/// How long one event waits for room before it counts as not accepted.
+const ROOM: Duration = Duration::from_secs(60);
+/// Beyond the time that an event may be under way, for the answers to be counted.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Of events that were not accepted so many are named, the others counted.
+const NAMED_MAX: u64 = 10;
+
+#[derive(Debug, Error)]
+pub enum ProduceError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What is beyond was not looked at.
+    #[error("event {number}: {why}")]
+    Stuck { number: u64, why: Why },
+    /// Each of the first was named.
+    #[error(
+        "{rejected} of {read} events were not accepted, {refused} were refused by Kafka, {unknown} may be there or not"
+    )]
+    NotAll { read: u64, rejected: u64, refused: u64, unknown: u64 },
+}
+
+impl ProduceError {
+    /// 1 not everything is on the topic, 2 wrong settings, or what was given is not there or not an export.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start(StartError::Option { .. } | StartError::Kafka(_)) => 2,
+            Self::Source(error) => error.exit_code(),
+            Self::Start(StartError::Thread(_)) | Self::Stuck { .. } | Self::NotAll { .. } => 1,
+        }
+    }
+}
+
+pub fn command() -> Command {
+    let command = Command::new("produce")
+        .about("Send events from a file or from standard input")
+        .long_about(
+            "Sends events to kafka.topic through the producer library: every event is acknowledged by all replicas in \
+             sync, none is sent twice, and what became of each is counted. The input is what `dashstream export` and \
+             `tail --output jsonl` write: one JSON object per line, or one document with a list `events`. Of an event \
+             `kind`, `thread_id` and its contents are kept; sequences are given anew, and so are message ids that are \
+             missing. Secrets are taken out of events before they leave, unless --keep-secrets is given.",
+        )
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .value_parser(PathBufValueParser::new())
+                .default_value("-")
+                .help("What to send; - is standard input"),
+        )
+        .arg(
+            Arg::new("rate")
+                .long("rate")
+                .value_name("EVENTS/S")
+                .value_parser(value_parser!(u32).range(1..=1_000_000))
+                .help("At most so many a second; without it as fast as Kafka takes them"),
+        )
+        .arg(
+            Arg::new("tenant")
+                .long("tenant")
+                .value_name("TENANT")
+                .default_value("default")
+                .help("Whose events are that name no tenant"),
+        )
+        .arg(
+            Arg::new("keep-secrets")
+                .long("keep-secrets")
+                .action(clap::ArgAction::SetTrue)
+                .help("Send events as they are, also where they hold passwords and keys"),
+        )
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .short('o')
+                .value_name("FORM")
+                .value_parser(["text", "json"])
+                .default_value("text")
+                .help("How what became of them is printed: text for people, json for scripts"),
+        );
+    settings::with_kafka_flags(command).after_help(
+        "Examples:\n  \
+         dashstream produce run-1.json --topic agents-test\n  \
+         echo '{\"kind\":\"event\",\"thread_id\":\"t-1\",\"event_type\":\"NODE_START\",\"node_id\":\"plan\"}' | dashstream produce\n\n\
+         Exit codes: 0 every event is on the topic, 1 some are not, or nobody can say; 2 wrong arguments or settings, \
+         or the input is no export.",
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
+    let stop = Stop::on_signals()?;
+    let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| PathBuf::from("-"));
+    let mut input = open(&path)?;
+    let mut options = Options::new(config.kafka.access(), config.kafka.topic.clone());
+    options.tenant = matches.get_one::<String>("tenant").cloned().unwrap_or_default();
+    if matches.get_flag("keep-secrets") {
+        options.redaction = Redaction::Off;
+    }
+    let settle = options.delivery_timeout + SETTLE;
+    let producer = Producer::start(options).map_err(ProduceError::from)?;
+    let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
+    let sent = each_event::<ProduceError>(&mut *input, &path, |number, message| {
+        sending.send(number, message, &producer, &stop)?;
+        Ok(!stop.is_asked())
+    });
+    // Also where the input ended badly: what was accepted is on its way, and is counted.
+    let flushed = producer.close(settle);
+    let passed_over = *sent.as_ref().unwrap_or(&0);
+    print(matches, &sending, passed_over, flushed, output)?;
+    sent.map_err(CliError::from)?;
+    let Flushed { refused, unknown, .. } = flushed;
+    let Sending { read, rejected, .. } = sending;
+    match rejected + refused + unknown {
+        0 => Ok(()),
+        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown }.into()),
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, ProduceError> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    let file = File::open(path).map_err(|source| SourceError::File { path: path.to_owned(), source })?;
+    Ok(Box::new(file))
+}
+
+struct Sending {
+    pace: Pace,
+    read: u64,
+    rejected: u64,
+}
+
+impl Sending {
+    fn send(
+        &mut self,
+        number: u64,
+        message: DashStreamMessage,
+        producer: &Producer,
+        stop: &Stop,
+    ) -> Result<(), ProduceError> {
+        let Some(payload) = message.message else { return Ok(()) };
+        self.pace.wait(self.read, stop);
+        self.read += 1;
+        let thread = header(&payload).map(|header| header.thread_id.clone()).unwrap_or_default();
+        match producer.send(Outgoing::new(thread, payload), ROOM) {
+            Ok(_ticket) => Ok(()),
+            // Nothing that comes after it would be accepted either.
+            Err(Rejected { why: why @ (Why::Full | Why::Closed | Why::Fatal), .. }) => {
+                Err(ProduceError::Stuck { number, why })
+            }
+            Err(Rejected { why, .. }) => {
+                self.rejected += 1;
+                if self.rejected <= NAMED_MAX {
+                    reading::remark(&format!("event {number} is not sent: {why}"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn header(payload: &Payload) -> Option<&Header> {
+    match payload {
+        Payload::Event(event) => event.header.as_ref(),
+        Payload::TokenChunk(chunk) => chunk.header.as_ref(),
+        Payload::StateDiff(diff) => diff.header.as_ref(),
+        Payload::ToolExecution(tool) => tool.header.as_ref(),
+        Payload::Checkpoint(checkpoint) => checkpoint.header.as_ref(),
+        Payload::Metrics(metrics) => metrics.header.as_ref(),
+        Payload::Error(error) => error.header.as_ref(),
+        Payload::EventBatch(batch) => batch.header.as_ref(),
+        Payload::ExecutionTrace(trace) => trace.header.as_ref(),
+    }
+}
+
+/// At most so many a second, from when it began.
+struct Pace {
+    begun: Instant,
+    rate: Option<u32>,
+}
+
+impl Pace {
+    fn new(rate: Option<u32>) -> Self {
+        Self { begun: Instant::now(), rate }
+    }
+
+    fn wait(&self, sent: u64, stop: &Stop) {
+        let Some(rate) = self.rate else { return };
+        let due = Duration::from_secs_f64(sent as f64 / f64::from(rate));
+        let left = due.saturating_sub(self.begun.elapsed());
+        if !left.is_zero() {
+            stop.wait(left);
+        }
+    }
+}
+
+fn print(
+    matches: &ArgMatches,
+    sending: &Sending,
+    passed_over: u64,
+    flushed: Flushed,
+    output: &mut dyn Write,
+) -> Result<(), CliError> {
+    let Flushed { delivered, refused, unknown, .. } = flushed;
+    let Sending { read, rejected, .. } = sending;
+    if matches.get_one::<String>("output").is_some_and(|form| form == "json") {
+        let counts = json!({
+            "read": read, "delivered": delivered, "rejected": rejected, "refused": refused, "unknown": unknown,
+            "passed_over": passed_over,
+        });
+        writeln!(output, "{counts}")?;
+    } else {
+        writeln!(
+            output,
+            "{read} events read: {delivered} delivered, {rejected} not accepted, {refused} refused by Kafka, {unknown} \
+             unknown"
+        )?;
+    }
+    output.flush()?;
+    Ok(())
+}

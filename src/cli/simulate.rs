@@ -1,0 +1,159 @@
+//! `dashstream simulate`: the demo's made-up agent runs, into any cluster.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+use thiserror::Error;
+
+use super::stop::Stop;
+use super::{CliError, settings};
+use crate::config::Loaded;
+use crate::demo::any_seed;
+use crate::demo::feeder::{FeedError, Feeder, FeederOptions};
+use crate::kafka::client::{Purpose, client_config};
+use crate::topics::plan::TopicState;
+use crate::topics::{Cluster, TopicsError};
+
+/// How often it is looked whether it is over.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Error)]
+pub enum SimulateError {
+    #[error(transparent)]
+    Topics(#[from] TopicsError),
+    /// Heals by making it.
+    #[error(
+        "the topic {0:?} does not exist: create it, for example with `dashstream topics apply`, or name another with --topic"
+    )]
+    NoTopic(String),
+    #[error("the topic {0:?} may not be described: {1}")]
+    Unseen(String, String),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// Kafka refused them, or did not answer in time.
+    #[error("{0} records were not taken by Kafka")]
+    NotAll(u64),
+}
+
+impl SimulateError {
+    /// 1 failed on the way, 2 wrong settings, or the topic is not there.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Topics(error) => error.exit_code(),
+            Self::NoTopic(_) => 2,
+            Self::Unseen(..) | Self::Feed(_) | Self::NotAll(_) => 1,
+        }
+    }
+}
+
+pub fn command() -> Command {
+    let command = Command::new("simulate")
+        .about("Send made-up agent runs to a cluster")
+        .long_about(
+            "Sends believable agent runs, the demo's, to kafka.topic of any cluster: graph and nodes, LLM tokens, tool \
+             calls, state diffs, checkpoints, errors, quality metrics. Good for a first look at a new installation, \
+             and for load. Ctrl-C ends it. The topic must exist.",
+        )
+        .arg(
+            Arg::new("rate")
+                .long("rate")
+                .value_name("EVENTS/S")
+                .value_parser(value_parser!(u32).range(1..=200_000))
+                .default_value("200")
+                .help("Events per second, 1 to 200000"),
+        )
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..=31_536_000))
+                .help("End after so long; without it, with Ctrl-C"),
+        )
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("NUMBER")
+                .value_parser(value_parser!(u64))
+                .help("Makes the same runs again; without it they differ each time"),
+        )
+        .arg(
+            Arg::new("poison")
+                .long("poison")
+                .action(ArgAction::SetTrue)
+                .help("Make a few records that cannot be decoded, as the demo does"),
+        )
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .short('o')
+                .value_name("FORM")
+                .value_parser(["text", "json"])
+                .default_value("text")
+                .help("How what was sent is printed in the end: text for people, json for scripts"),
+        );
+    settings::with_kafka_flags(command).after_help(
+        "Examples:\n  \
+         dashstream simulate --brokers kafka-1:9092 --topic agents-test --rate 1000\n  \
+         dashstream simulate --rate 20000 --seconds 60 --seed 7\n\n\
+         Exit codes: 0 everything is on the topic, 1 it failed on the way, 2 wrong arguments or settings, or the topic \
+         is not there.",
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
+    let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
+    let stop = Stop::on_signals()?;
+    let topic = config.kafka.topic.clone();
+    let mut cluster = Cluster::new(&config).map_err(SimulateError::from)?;
+    let mut seen = cluster.observe(std::slice::from_ref(&topic)).map_err(SimulateError::from)?;
+    let partitions = match seen.topics.remove(&topic) {
+        Some(TopicState::Found(found)) => found.partitions,
+        Some(TopicState::Unseen(why)) => return Err(SimulateError::Unseen(topic, why).into()),
+        Some(TopicState::Missing) | None => return Err(SimulateError::NoTopic(topic).into()),
+    };
+    let rate = matches.get_one("rate").copied().unwrap_or(200);
+    let seed = matches.get_one("seed").copied().unwrap_or_else(any_seed);
+    let feeder = Feeder::start(FeederOptions {
+        client: client_config(&config.kafka, Purpose::Producer),
+        topic: topic.clone(),
+        partitions,
+        rate,
+        seed,
+        poison: matches.get_flag("poison"),
+        ahead: None,
+    })
+    .map_err(SimulateError::from)?;
+    let end = matches.get_one::<u64>("seconds").map(|seconds| Instant::now() + Duration::from_secs(*seconds));
+    let json = matches.get_one::<String>("output").is_some_and(|form| form == "json");
+    if !json {
+        writeln!(
+            output,
+            "Sending {rate} events/s to {topic:?}, {partitions} partitions; `--seed {seed}` makes the same \
+             runs again. Ctrl-C ends it."
+        )?;
+        output.flush()?;
+    }
+    while !stop.is_asked() && !feeder.has_ended() && end.is_none_or(|end| Instant::now() < end) {
+        stop.wait(LOOK);
+    }
+    let progress = feeder.progress.clone();
+    let fed = feeder.stop();
+    let counts = [&progress.events, &progress.records, &progress.acknowledged, &progress.failed];
+    let [events, records, acknowledged, failed] = counts.map(|count| count.load(std::sync::atomic::Ordering::Acquire));
+    if json {
+        let counts = json!({
+            "events": events, "records": records, "acknowledged": acknowledged, "failed": failed, "seed": seed,
+        });
+        writeln!(output, "{counts}")?;
+    } else {
+        writeln!(output, "{events} events in {records} records: {acknowledged} acknowledged, {failed} failed")?;
+    }
+    output.flush()?;
+    fed.map_err(SimulateError::from)?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(SimulateError::NotAll(failed).into()),
+    }
+}
