@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) heard_ms: u64,
     pub(super) progress_ms: u64,
     pub(super) pinged_ms: u64,
+    /// When bytes waited for the socket last: until then nothing that we say, pings included, was seen in time.
+    pub(super) waited_ms: u64,
     /// For operators: when it was accepted, ms since the epoch, and what it was sent.
     pub(super) since_unix_ms: u64,
     pub(super) records_sent: u64,
@@ -103,6 +105,7 @@ impl Connection {
             heard_ms: now_ms,
             progress_ms: now_ms,
             pinged_ms: now_ms,
+            waited_ms: now_ms,
             since_unix_ms: unix_ms(),
             records_sent: 0,
             gaps_told: 0,

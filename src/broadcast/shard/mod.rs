@@ -377,7 +377,10 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(key)
             && (writable || readable)
         {
-            connection.blocked &= !writable;
+            if connection.blocked && writable {
+                connection.blocked = false;
+                connection.waited_ms = self.scene.now_ms;
+            }
             if !connection.queued {
                 connection.queued = true;
                 self.ready.push_back(key);

@@ -129,7 +129,9 @@ impl Shard {
             return Due::Serve;
         }
         let silence = now_ms.saturating_sub(connection.heard_ms);
-        if silence > settings.idle_timeout_ms && now_ms.saturating_sub(connection.since_ms) > settings.idle_timeout_ms {
+        // A slow reader finds our pings behind what it has yet to read.
+        let unanswered = now_ms.saturating_sub(connection.heard_ms.max(connection.waited_ms));
+        if unanswered > settings.idle_timeout_ms {
             return Due::Close(CloseReason::IdleTimeout);
         }
         if silence > settings.ping_interval_ms

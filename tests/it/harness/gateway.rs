@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::broker::die_with_parent;
@@ -58,9 +59,11 @@ impl Setup {
         let mut command = self.command(&["serve"]);
         let mut process = command.spawn().expect("the binary starts");
         let output = Arc::new(Mutex::new(Vec::new()));
-        collect(process.stderr.take().expect("piped"), output.clone());
-        collect(process.stdout.take().expect("piped"), output.clone());
-        Gateway { process, setup: self.clone(), output, ended: None }
+        let readers = vec![
+            collect(process.stderr.take().expect("piped"), output.clone()),
+            collect(process.stdout.take().expect("piped"), output.clone()),
+        ];
+        Gateway { process, setup: self.clone(), output, readers, ended: None }
     }
 
     /// Starts `dashstream serve` and waits until it says that it is ready.
@@ -97,13 +100,13 @@ impl Setup {
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) {
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             into.lock().expect("not poisoned").extend_from_slice(&buffer[..length]);
         }
-    });
+    })
 }
 
 /// A running gateway. It is killed when this is dropped, and its last output is printed if the test failed.
@@ -111,6 +114,7 @@ pub struct Gateway {
     process: Child,
     pub setup: Setup,
     output: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
     ended: Option<ExitStatus>,
 }
 
@@ -158,6 +162,8 @@ impl Gateway {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
+                // Its last words may still be in the pipe.
+                self.readers.drain(..).for_each(|reader| reader.join().expect("a reader"));
                 return status;
             }
             assert!(Instant::now() < deadline, "the gateway did not end in {limit:?}:\n{}", self.output());
