@@ -519,7 +519,7 @@ pub static KEYS: [Key; 80] = [
             shape: "redis://[user:password@]host[:port][/database], or rediss:// for TLS, up to 4096 bytes",
             check: shape::redis_url,
         },
-        "Where records that left the log are kept for clients that were away. Unset: there is no such tier. Hosts of one stream may share one Redis.",
+        "Where records that left the log are kept for clients that were away. Unset: there is no such tier. Hosts of one stream may share one Redis. rediss:// trusts the authorities of the system, or those in the file that SSL_CERT_FILE names.",
     ),
     key(
         "replay.redis",

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::{Broker, scratch};
 use crate::harness::corpus;
 use crate::harness::gateway::{Gateway, Setup};
 use crate::harness::json::{JsonClient, decimal};
 use crate::harness::kafka::{Kafka, Producer};
 use crate::harness::ledger::Ledger;
 use crate::harness::redis::Redis;
+use crate::harness::secured::make_certificates;
 use crate::harness::v2::{V2Client, V2Event};
 use crate::harness::{ports, wait};
 
@@ -28,12 +29,12 @@ struct Stage {
 
 impl Stage {
     fn start(url: &str) -> Self {
-        Self::of(&Kafka::shared(), url)
+        Self::of(&Kafka::shared(), url, &[])
     }
 
-    fn of(kafka: &Kafka, url: &str) -> Self {
+    fn of(kafka: &Kafka, url: &str, settings: &[(&str, &str)]) -> Self {
         let topic = kafka.topic("redis", PARTITIONS as i32);
-        let gateway = Setup::new(kafka, &topic)
+        let setup = Setup::new(kafka, &topic)
             .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20)
             // The log moves on by age, and the queue towards Redis holds all that is produced here, so that nothing is
             // left to Kafka for want of room, however slow the machine is.
@@ -43,8 +44,8 @@ impl Stage {
             .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
             // The live client does not read while others come back, and is not to be taken for one that is gone.
             .set("DASHSTREAM_CLIENT_IDLE_TIMEOUT", "1h")
-            .set("REDIS_URL", url)
-            .start();
+            .set("REDIS_URL", url);
+        let gateway = settings.iter().fold(setup, |setup, (key, value)| setup.set(key, value)).start();
         let live = V2Client::connect(gateway.ws());
         Self { producer: kafka.producer(&topic), gateway, live, ledger: Ledger::new(), length: 0 }
     }
@@ -190,7 +191,7 @@ fn what_redis_has_is_served_while_kafka_is_away() {
     let address = ports::free_address();
     let _redis = Redis::start(address, &[]);
     let broker = Broker::start("redis-alone");
-    let mut stage = Stage::of(&broker.kafka, &format!("redis://{address}"));
+    let mut stage = Stage::of(&broker.kafka, &format!("redis://{address}"), &[]);
     stage.up(1.0);
     stage.produce(2_000);
     stage.log_has_moved_on();
@@ -208,4 +209,32 @@ fn what_redis_has_is_served_while_kafka_is_away() {
     broker.resume();
     stage.produce(250);
     stage.resume("with Kafka back");
+}
+
+#[test]
+fn behind_tls_it_is_the_same() {
+    let directory = scratch("redis-tls");
+    make_certificates(&directory);
+    let file = |name: &str| directory.join(name).to_str().expect("UTF-8").to_owned();
+    let address = ports::free_address();
+    let (port, certificate, key) = (address.port().to_string(), file("server.pem"), file("server.key"));
+    let tls = ["--port", "0", "--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let ca = file("ca.pem");
+    let more = ["--tls-ca-cert-file", ca.as_str(), "--tls-auth-clients", "no"];
+    let _redis = Redis::start(address, &[&tls[..], &more[..]].concat());
+    let mut stage = Stage::of(&Kafka::shared(), &format!("rediss://{address}"), &[("SSL_CERT_FILE", &ca)]);
+    stage.up(1.0);
+    stage.produce(2_000);
+    stage.log_has_moved_on();
+    wait::until_true("everything to be in Redis", LIMIT, || {
+        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
+            >= (u64::from(PARTITIONS) * 2_000) as f64
+    });
+    let before = stage.asked("redis");
+    stage.resume("over TLS");
+    wait::until_true("what Redis served to be counted", LIMIT, || stage.asked("redis") > before);
+    // Who shows a certificate that our authority has not signed is not believed.
+    let stranger =
+        Stage::of(&Kafka::shared(), &format!("rediss://{address}"), &[("SSL_CERT_FILE", &file("stranger.pem"))]);
+    stranger.up(0.0);
 }

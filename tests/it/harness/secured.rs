@@ -239,7 +239,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// Everything that the listeners and their clients show each other, signed by one authority; and another authority
 /// that signed nothing of it.
-fn make_certificates(directory: &Path) {
+pub fn make_certificates(directory: &Path) {
     fs::create_dir_all(directory).expect("a directory for certificates");
     for authority in ["ca", "stranger"] {
         let (key, pem) = (format!("{authority}.key"), format!("{authority}.pem"));
