@@ -20,6 +20,10 @@ const LENGTH: u64 = 10_000;
 
 /// Four partitions of ordinary records; run `run-P-N` is the fifty records from 50 N on of partition P.
 fn stage() -> (Kafka, Producer, Gateway) {
+    stage_with(&[])
+}
+
+fn stage_with(settings: &[(&str, &str)]) -> (Kafka, Producer, Gateway) {
     let kafka = Kafka::shared();
     let topic = kafka.topic("filters", 4);
     let producer = kafka.producer(&topic);
@@ -27,11 +31,11 @@ fn stage() -> (Kafka, Producer, Gateway) {
         (0..4).for_each(|partition| producer.send(partition, &corpus::ordinary(partition, index)));
     }
     producer.flush();
-    let gateway = Setup::new(&kafka, &topic)
+    let setup = Setup::new(&kafka, &topic)
         .set("WEBSOCKET_MAX_PAYLOAD_BYTES", 1 << 20)
         .set("DASHSTREAM_LOG_MAX_BYTES", "4MiB")
-        .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB")
-        .start();
+        .set("DASHSTREAM_COLD_MAX_BYTES", "16MiB");
+    let gateway = settings.iter().fold(setup, |setup, (key, value)| setup.set(key, value)).start();
     wait_until_read(&gateway);
     (kafka, producer, gateway)
 }
@@ -86,11 +90,7 @@ fn one_run_from_its_beginning() {
     client.follow(&mut live, LIMIT, |ledger, _| ledger.has(2, LENGTH));
     assert_eq!(live.records, 1);
     // A gateway that has not seen the run looks for it, and says what it looked through.
-    wait::until_true("the places to be committed", LIMIT, || {
-        gateway.metrics().all("dashstream_partition_committed_offset", &[]).iter().sum::<f64>() >= (4 * LENGTH) as f64
-    });
-    gateway.kill_and_restart();
-    gateway.wait_ready();
+    forget_runs(&mut gateway);
     let (ledger, frames, _) = run(&gateway, "run-2-10", json!({}));
     assert!(ledger.missing(2, 500, 550).is_empty() && ledger.has(2, LENGTH), "the run and its late record");
     assert_eq!(ledger.records, 51);
@@ -103,6 +103,37 @@ fn one_run_from_its_beginning() {
         searched.clone().count() == 4 && searched.clone().all(|frame| decimal(&frame["to"]) >= LENGTH),
         "{frames:?}"
     );
+}
+
+/// A restart: what came before the warm span was not seen.
+fn forget_runs(gateway: &mut Gateway) {
+    wait::until_true("the places to be committed", LIMIT, || {
+        gateway.metrics().all("dashstream_partition_committed_offset", &[]).iter().sum::<f64>() >= (4 * LENGTH) as f64
+    });
+    gateway.kill_and_restart();
+    gateway.wait_ready();
+}
+
+#[test]
+fn a_search_has_bounds_and_says_how_far_it_came() {
+    let (_kafka, _producer, mut gateway) = stage_with(&[("DASHSTREAM_COLD_SEARCH_MAX_BYTES", "1MiB")]);
+    forget_runs(&mut gateway);
+    let searched = |frames: &[Value]| {
+        let frames = frames.iter().filter(|frame| frame["type"] == "searched");
+        frames.map(|frame| (decimal(&frame["from"]), decimal(&frame["to"]))).collect::<Vec<_>>()
+    };
+    // In bytes: a part of what there is was looked through, and no more is claimed.
+    let (ledger, frames, _) = run(&gateway, "no-such-run", json!({}));
+    let ranges = searched(&frames);
+    assert_eq!((ledger.records, ranges.len()), (0, 4), "{frames:?}");
+    let looked: u64 = ranges.iter().map(|(from, to)| to - from).sum();
+    assert!((100..3 * LENGTH).contains(&looked), "a mebibyte of some four times ten thousand records: {ranges:?}");
+    assert!(ranges.iter().all(|(from, to)| *from == 0 && *to <= LENGTH), "{ranges:?}");
+    // In time: nothing is that young. What the gateway has seen come counts as looked through, and nothing before it.
+    let (ledger, frames, _) = run(&gateway, "run-2-10", json!({"search_age_ms": 1}));
+    let ranges = searched(&frames);
+    assert_eq!((ledger.records, ranges.len()), (0, 4), "{frames:?}");
+    assert!(ranges.iter().all(|(from, to)| *from > 1_000 && *to == LENGTH), "{ranges:?}");
 }
 
 #[test]
