@@ -16,14 +16,7 @@ pub fn command() -> Command {
              source, secrets masked, the sum of all memory bounds, and warnings. Asks no broker. All mistakes are \
              reported together, with exit code 2.",
         )
-        .arg(
-            Arg::new("output")
-                .long("output")
-                .value_name("FORM")
-                .value_parser(["text", "json"])
-                .default_value("text")
-                .help("text for people (it can be loaded as a file), json for machines"),
-        )
+        .arg(settings::text_or_json("text for people (it can be loaded as a file), json for machines"))
         .arg(
             Arg::new("partitions")
                 .long("partitions")
@@ -40,7 +33,7 @@ pub fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let loaded = crate::config::load(&settings::inputs(matches))?;
     let partitions: Option<u32> = matches.get_one("partitions").copied();
-    let json = matches.get_one::<String>("output").is_some_and(|form| form == "json");
+    let json = settings::wants_json(matches);
     if json {
         writeln!(output, "{:#}", loaded.to_json(partitions))?;
         return Ok(());

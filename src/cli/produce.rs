@@ -10,14 +10,14 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use thiserror::Error;
 
+use super::show::line;
 use super::source::SourceError;
 use super::source::objects::each_event;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::config::Loaded;
 use crate::producer::{Flushed, Options, Outgoing, Producer, Redaction, Rejected, StartError, Why};
-use crate::wire::proto::dash_stream_message::Message as Payload;
-use crate::wire::proto::{DashStreamMessage, Header};
+use crate::wire::proto::DashStreamMessage;
 
 /// How long one event waits for room before it counts as not accepted.
 const ROOM: Duration = Duration::from_secs(60);
@@ -91,13 +91,7 @@ pub fn command() -> Command {
                 .help("Send events as they are, also where they hold passwords and keys"),
         )
         .arg(
-            Arg::new("output")
-                .long("output")
-                .short('o')
-                .value_name("FORM")
-                .value_parser(["text", "json"])
-                .default_value("text")
-                .help("How what became of them is printed: text for people, json for scripts"),
+            settings::text_or_json("How what became of them is printed: text for people, json for scripts").short('o'),
         );
     settings::with_kafka_flags(command).after_help(
         "Examples:\n  \
@@ -160,10 +154,10 @@ impl Sending {
         producer: &Producer,
         stop: &Stop,
     ) -> Result<(), ProduceError> {
+        let thread = line::header(&message).map(|header| header.thread_id.clone()).unwrap_or_default();
         let Some(payload) = message.message else { return Ok(()) };
         self.pace.wait(self.read, stop);
         self.read += 1;
-        let thread = header(&payload).map(|header| header.thread_id.clone()).unwrap_or_default();
         match producer.send(Outgoing::new(thread, payload), ROOM) {
             Ok(_ticket) => Ok(()),
             // Nothing that comes after it would be accepted either.
@@ -178,20 +172,6 @@ impl Sending {
                 Ok(())
             }
         }
-    }
-}
-
-fn header(payload: &Payload) -> Option<&Header> {
-    match payload {
-        Payload::Event(event) => event.header.as_ref(),
-        Payload::TokenChunk(chunk) => chunk.header.as_ref(),
-        Payload::StateDiff(diff) => diff.header.as_ref(),
-        Payload::ToolExecution(tool) => tool.header.as_ref(),
-        Payload::Checkpoint(checkpoint) => checkpoint.header.as_ref(),
-        Payload::Metrics(metrics) => metrics.header.as_ref(),
-        Payload::Error(error) => error.header.as_ref(),
-        Payload::EventBatch(batch) => batch.header.as_ref(),
-        Payload::ExecutionTrace(trace) => trace.header.as_ref(),
     }
 }
 
@@ -225,7 +205,7 @@ fn print(
 ) -> Result<(), CliError> {
     let Flushed { delivered, refused, unknown, .. } = flushed;
     let Sending { read, rejected, .. } = sending;
-    if matches.get_one::<String>("output").is_some_and(|form| form == "json") {
+    if settings::wants_json(matches) {
         let counts = json!({
             "read": read, "delivered": delivered, "rejected": rejected, "refused": refused, "unknown": unknown,
             "passed_over": passed_over,

@@ -47,6 +47,16 @@ pub fn with_kafka_flags(command: Command) -> Command {
     }))
 }
 
+/// `--output` of a command that prints one answer, to people or to scripts.
+pub fn text_or_json(help: &'static str) -> Arg {
+    Arg::new("output").long("output").value_name("FORM").value_parser(["text", "json"]).default_value("text").help(help)
+}
+
+/// What was said to [`text_or_json`].
+pub fn wants_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("output").is_some_and(|form| form == "json")
+}
+
 const SECRETS: &str = "Secrets (kafka.sasl_password, kafka.sasl_oauthbearer_config, kafka.ssl_key_password, \
      replay.redis.url) are no flags, since everybody on a host can read those: use the environment or the file.";
 

@@ -85,13 +85,8 @@ pub fn command() -> Command {
                 .help("Make a few records that cannot be decoded, as the demo does"),
         )
         .arg(
-            Arg::new("output")
-                .long("output")
-                .short('o')
-                .value_name("FORM")
-                .value_parser(["text", "json"])
-                .default_value("text")
-                .help("How what was sent is printed in the end: text for people, json for scripts"),
+            settings::text_or_json("How what was sent is printed in the end: text for people, json for scripts")
+                .short('o'),
         );
     settings::with_kafka_flags(command).after_help(
         "Examples:\n  \
@@ -126,7 +121,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     })
     .map_err(SimulateError::from)?;
     let end = matches.get_one::<u64>("seconds").map(|seconds| Instant::now() + Duration::from_secs(*seconds));
-    let json = matches.get_one::<String>("output").is_some_and(|form| form == "json");
+    let json = settings::wants_json(matches);
     if !json {
         writeln!(
             output,

@@ -66,18 +66,13 @@ pub fn command() -> Command {
 }
 
 fn output() -> Arg {
-    Arg::new("output")
-        .long("output")
-        .value_name("FORM")
-        .value_parser(["text", "json"])
-        .default_value("text")
-        .help("text for people, json for scripts")
+    settings::text_or_json("text for people, json for scripts")
 }
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { unreachable!("clap demands one of them") };
     let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
-    let json = matches.get_one::<String>("output").is_some_and(|form| form == "json");
+    let json = settings::wants_json(matches);
     if name == "describe" {
         return describe(&config, matches, json, output);
     }

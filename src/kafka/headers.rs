@@ -96,6 +96,11 @@ pub(super) unsafe fn producer(message: NonNull<native::rd_kafka_message_t>) -> O
     }
     // SAFETY: pointer and length belong together and live as long as the message.
     let value = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), length) };
+    Some(instance(value))
+}
+
+/// Hash of a producer instance's name, never 0: FNV-1a, 64 bit.
+pub fn instance(name: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    Some(value.iter().fold(0xcbf2_9ce4_8422_2325, fnv).max(1))
+    name.iter().fold(0xcbf2_9ce4_8422_2325, fnv).max(1)
 }

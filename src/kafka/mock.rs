@@ -11,9 +11,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::config::{
-    AddressFamily, Assignment, KafkaConfig, OffsetReset, OnDecodeError, SecurityConfig, SecurityProtocol,
-};
+use crate::config::{AddressFamily, Assignment, KafkaConfig, OffsetReset, OnDecodeError, SecurityConfig};
 
 pub(crate) const TOPIC: &str = "quality";
 
@@ -99,18 +97,7 @@ pub(crate) fn settings(brokers: &str) -> KafkaConfig {
         assignment: Assignment::All,
         auto_offset_reset: OffsetReset::Earliest,
         on_decode_error: OnDecodeError::Skip,
-        security: SecurityConfig {
-            protocol: SecurityProtocol::Plaintext,
-            sasl_mechanism: None,
-            sasl_username: None,
-            sasl_password: None,
-            sasl_oauthbearer_config: None,
-            ssl_ca_location: None,
-            ssl_certificate_location: None,
-            ssl_key_location: None,
-            ssl_key_password: None,
-            ssl_verify_hostname: true,
-        },
+        security: SecurityConfig::plaintext(),
         broker_address_family: AddressFamily::V4,
         queue_bytes: 16 * 1024 * 1024,
         fetch_max_wait: Duration::from_millis(5),

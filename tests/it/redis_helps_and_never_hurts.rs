@@ -104,6 +104,13 @@ impl Stage {
         assert_eq!(self.gateway.get("/ready").status, 200, "Redis is no condition for readiness");
     }
 
+    fn all_is_in_redis(&self) {
+        wait::until_true("everything to be in Redis", LIMIT, || {
+            let next = self.gateway.metrics().all("dashstream_redis_next_offset", &[]);
+            next.iter().sum::<f64>() >= (u64::from(PARTITIONS) * self.length) as f64
+        });
+    }
+
     fn log_has_moved_on(&self) {
         wait::until_true("the log to have moved on", LIMIT, || {
             let hello = JsonClient::connect(self.gateway.ws()).hello;
@@ -120,10 +127,7 @@ fn it_serves_what_left_the_log_and_is_missed_by_nobody() {
     stage.up(1.0);
     stage.produce(10_000);
     stage.log_has_moved_on();
-    wait::until_true("everything to be in Redis", LIMIT, || {
-        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
-            >= (u64::from(PARTITIONS) * 10_000) as f64
-    });
+    stage.all_is_in_redis();
     stage.resume("from Redis");
     // Numbers are rendered once a second.
     wait::until_true("what Redis served to be counted", LIMIT, || stage.asked("redis") > 0.0);
@@ -195,10 +199,7 @@ fn what_redis_has_is_served_while_kafka_is_away() {
     stage.up(1.0);
     stage.produce(2_000);
     stage.log_has_moved_on();
-    wait::until_true("everything to be in Redis", LIMIT, || {
-        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
-            >= (u64::from(PARTITIONS) * 2_000) as f64
-    });
+    stage.all_is_in_redis();
     broker.pause();
     wait::until_true("the gateway to miss Kafka", LIMIT, || {
         stage.gateway.metrics().all("websocket_kafka_consumer_lag", &[]).is_empty()
@@ -226,10 +227,7 @@ fn behind_tls_it_is_the_same() {
     stage.up(1.0);
     stage.produce(2_000);
     stage.log_has_moved_on();
-    wait::until_true("everything to be in Redis", LIMIT, || {
-        stage.gateway.metrics().all("dashstream_redis_next_offset", &[]).iter().sum::<f64>()
-            >= (u64::from(PARTITIONS) * 2_000) as f64
-    });
+    stage.all_is_in_redis();
     let before = stage.asked("redis");
     stage.resume("over TLS");
     wait::until_true("what Redis served to be counted", LIMIT, || stage.asked("redis") > before);

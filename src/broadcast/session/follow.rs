@@ -173,13 +173,8 @@ impl Session {
             if form == Form::Json && chunk.form(form).is_none() {
                 return false;
             }
-            let (mut kept, _) = filter.keep(chunk, decoder);
-            let begin = chunk.entry_at(from);
-            kept[..begin].fill(false);
-            let delivered = chunk.delivered_of(&kept);
-            chunk.encode_kept(form, from, Some(&kept), &mut self.owed);
-            stats.delivered_records.add(delivered);
-            self.count_kept(chunk, &kept);
+            let (kept, _) = filter.keep(chunk, decoder);
+            self.owe_kept(chunk, from, kept, stats);
         }
         if self.owed.is_empty() {
             self.withheld += chunk.next.0 - from.0;
@@ -187,6 +182,14 @@ impl Session {
             self.withheld = 0;
         }
         true
+    }
+
+    /// What of the entries at or after `from` has a flag becomes owed.
+    pub(super) fn owe_kept(&mut self, chunk: &Chunk, from: Offset, mut kept: Vec<bool>, stats: &ShardStats) {
+        kept[..chunk.entry_at(from)].fill(false);
+        stats.delivered_records.add(chunk.delivered_of(&kept));
+        chunk.encode_kept(self.form(), from, Some(&kept), &mut self.owed);
+        self.count_kept(chunk, &kept);
     }
 
     /// A cold chunk that is not sent as a whole form: the part that is wanted, or what the filter keeps. True: it was

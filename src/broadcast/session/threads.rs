@@ -91,11 +91,8 @@ impl Session {
         stats: &ShardStats,
     ) -> bool {
         let Some(threads) = self.threads.as_ref().filter(|threads| threads.concerns(chunk)) else { return false };
-        let mut kept = threads.keep(chunk, decoder);
-        kept[..chunk.entry_at(from)].fill(false);
-        stats.delivered_records.add(chunk.delivered_of(&kept));
-        chunk.encode_kept(self.form(), from, Some(&kept), &mut self.owed);
-        self.count_kept(chunk, &kept);
+        let kept = threads.keep(chunk, decoder);
+        self.owe_kept(chunk, from, kept, stats);
         true
     }
 }

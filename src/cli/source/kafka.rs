@@ -18,6 +18,7 @@ use super::expand::{Expander, Record};
 use super::merge::Merge;
 use super::{Item, Progress, Source, SourceError};
 use crate::config::KafkaConfig;
+use crate::kafka::headers;
 use crate::kafka::offsets::{self, PartitionOffsets};
 use crate::kafka::reading::{Complaint, ReadContext};
 use crate::words::header;
@@ -364,8 +365,7 @@ fn copied(message: &BorrowedMessage<'_>, partition: PartitionId, offset: Offset)
 
 /// The producer instance that the headers name, hashed; 0 if they name none.
 fn instance(message: &BorrowedMessage<'_>) -> u64 {
-    let Some(headers) = message.headers() else { return 0 };
-    let named = headers.iter().filter(|one| one.key.as_bytes() == header::PRODUCER.to_bytes()).last();
-    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    named.and_then(|header| header.value).map_or(0, |value| value.iter().fold(0xcbf2_9ce4_8422_2325, fnv).max(1))
+    let Some(list) = message.headers() else { return 0 };
+    let named = list.iter().filter(|one| one.key.as_bytes() == header::PRODUCER.to_bytes()).last();
+    named.and_then(|header| header.value).map_or(0, headers::instance)
 }
