@@ -36,8 +36,8 @@ impl Ages {
         age
     }
 
-    pub(super) fn leave(&self, age: Age) {
-        self.counts[age.0].fetch_sub(1, Ordering::SeqCst);
+    pub(super) fn leave(&self, age: Age, records: u64) {
+        self.counts[age.0].fetch_sub(records, Ordering::SeqCst);
     }
 
     /// Something left longer ago than the timeout; said at the latest an eighth of the timeout after it is so.
@@ -75,9 +75,9 @@ mod tests {
             assert!(!ages.is_empty());
             assert!(!ages.is_overdue(at(left + 1_600)), "{left}");
             assert!(ages.is_overdue(at(left + 1_800)), "{left}");
-            ages.leave(age);
+            ages.leave(age, 1);
             assert!(!ages.is_overdue(at(left + 1_800)));
-            ages.leave(young);
+            ages.leave(young, 1);
             assert!(ages.is_empty() && !ages.is_overdue(at(left + 9_999)));
         }
     }

@@ -1,6 +1,7 @@
 //! What librdkafka says: delivery reports, errors, statistics. Called on the producer's thread, inside `poll`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,6 +15,7 @@ use super::flight::{Events, Flight};
 use super::metrics::Metrics;
 use super::options::{OnRefused, Refused};
 use super::outcome::Settled;
+use super::settling::Settling;
 use super::tally::Tally;
 use crate::kafka::oauth;
 
@@ -31,12 +33,14 @@ pub(super) struct Deliveries {
     /// What is purged now is purged because the producer ends, not because it is overdue.
     pub(super) closing: AtomicBool,
     retries: AtomicU64,
+    settling: Mutex<Settling>,
 }
 
 impl Deliveries {
     pub(super) fn new(tally: Tally, ages: Ages, metrics: Metrics, on_refused: OnRefused, topic: String) -> Self {
         Self {
             tally,
+            settling: Mutex::new(Settling::new(&metrics)),
             metrics,
             on_refused,
             letters: Letters::default(),
@@ -49,11 +53,20 @@ impl Deliveries {
         }
     }
 
-    /// Refused events go where they are wanted before anybody is told, so that who waits for an outcome and then for
-    /// the letters does not miss one.
+    /// Counts the outcome of each event, tells it, and gives the room back. Refused events go where they are wanted
+    /// before anybody is told, so that who waits for an outcome and then for the letters does not miss one.
     pub(super) fn settle(&self, events: Events, settled: Settled, value: &[u8]) {
+        let (count, bytes) = (events.list.len(), events.bytes);
+        if let Settled::At(..) = settled {
+            let full = self.settling().delivered(events.kind, count, bytes, events.age, &self.ages);
+            events.tell(settled, &self.metrics);
+            if full || self.tally.is_waited_for() {
+                self.count();
+            }
+            return;
+        }
         if let Some(age) = events.age {
-            self.ages.leave(age);
+            self.ages.leave(age, 1);
         }
         if let Settled::Refused(reason) = settled {
             let thread = &events.thread;
@@ -66,7 +79,19 @@ impl Deliveries {
             };
             self.refused(&refused);
         }
-        events.settle(settled, &self.tally, &self.metrics);
+        self.metrics.settled(events.kind, settled, count);
+        self.tally.settle(settled, count);
+        events.tell(settled, &self.metrics);
+        self.tally.release(count, bytes);
+    }
+
+    /// What was delivered and not counted yet is counted.
+    pub(super) fn count(&self) {
+        self.settling().count(&self.ages, &self.tally, &self.metrics);
+    }
+
+    fn settling(&self) -> MutexGuard<'_, Settling> {
+        self.settling.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn refused(&self, refused: &Refused<'_>) {

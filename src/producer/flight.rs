@@ -10,7 +10,6 @@ use super::metrics::Metrics;
 use super::outcome::Settled;
 use super::outgoing::Kind;
 use super::sequence::ThreadName;
-use super::tally::Tally;
 use super::ticket::Waiter;
 
 #[derive(Debug)]
@@ -59,11 +58,8 @@ impl List {
 }
 
 impl Events {
-    /// Counts and tells the one outcome of each, then gives the room back.
-    pub(super) fn settle(self, settled: Settled, tally: &Tally, metrics: &Metrics) {
-        let count = self.list.len();
-        metrics.settled(self.kind, settled, count);
-        tally.settle(settled, count);
+    /// Tells the one outcome of each.
+    pub(super) fn tell(self, settled: Settled, metrics: &Metrics) {
         let tell = |(sequence, waiter): (u64, Waiter)| {
             if !waiter.tell(settled.outcome(sequence)) {
                 metrics.callback_panics.inc();
@@ -73,6 +69,5 @@ impl Events {
             List::One(sequence, waiter) => tell((sequence, waiter)),
             List::Many(list) => list.into_iter().for_each(tell),
         }
-        tally.release(count, self.bytes);
     }
 }

@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::{Header as RecordHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::ages::Ages;
@@ -25,9 +24,11 @@ use super::options::{OnRefused, Options};
 use super::outcome::{Outcome, Settled};
 use super::outgoing::{Kind, Outgoing};
 use super::redact::Redaction;
+use super::reports::Reports;
 use super::state::StateTracker;
 use super::tally::{EVENT_OVERHEAD_BYTES, Tally};
 use super::ticket::{Ticket, TicketSlot, Waiter};
+use super::topic::{Headers, Topic};
 use crate::words::header;
 
 /// Senders of different agents rarely meet in one of these.
@@ -48,6 +49,8 @@ pub struct Producer {
 }
 
 struct Shared {
+    /// Before the client, so that it is dropped before it.
+    topic: Topic,
     client: BaseProducer<Deliveries>,
     lanes: Box<[Mutex<Lane>]>,
     hasher: RandomState,
@@ -95,8 +98,11 @@ impl Producer {
         let slice = slice.min(options.delivery_timeout / 32);
         let deliveries = Deliveries::new(tally, ages, metrics.clone(), options.on_refused, options.topic);
         let instance = Instance::new();
+        let client: BaseProducer<Deliveries> = config.create_with_context(deliveries)?;
+        let topic = Topic::of(client.client(), &client.context().topic)?;
         let shared = Arc::new(Shared {
-            client: config.create_with_context(deliveries)?,
+            topic,
+            client,
             lanes: (0..LANES).map(|_| Mutex::new(Lane::new(lane))).collect(),
             hasher: RandomState::new(),
             instance_name: instance.id.to_string(),
@@ -180,7 +186,8 @@ impl Producer {
         let deadline = far(timeout);
         let shared = &self.shared;
         self.tally().wait_until(deadline, || {
-            let left = shared.hand_over(None);
+            let left = shared.hand_over(true);
+            shared.client.context().count();
             let reports = shared.client.context();
             let letters = reports.letters.len() as u64 + reports.letters_flying.load(Ordering::SeqCst);
             (!left && self.tally().events() == 0 && letters == 0).then_some(())
@@ -198,6 +205,7 @@ impl Producer {
     /// What is under way now, and how everything before ended.
     pub fn flushed(&self) -> Flushed {
         let reports = self.shared.client.context();
+        reports.count();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
         Flushed {
             pending: self.tally().events(),
@@ -236,8 +244,12 @@ impl Producer {
         }
         shared.client.context().closing.store(true, Ordering::SeqCst);
         shared.client.purge(PurgeConfig::default().queue().inflight());
-        self.tally().wait_until(far(PURGE_LIMIT), || (self.tally().events() == 0).then_some(()));
+        self.tally().wait_until(far(PURGE_LIMIT), || {
+            shared.client.context().count();
+            (self.tally().events() == 0).then_some(())
+        });
         shared.ended.store(true, Ordering::SeqCst);
+        thread.thread().unpark();
         // It only ends by that flag; a panic of a callback is caught where it is called.
         drop(thread.join());
         let letters = shared.client.context();
@@ -285,12 +297,16 @@ impl Shared {
         if self.client.context().fatal.load(Ordering::Acquire) {
             return Err(Why::Fatal);
         }
-        event.complete(&self.tenant, &self.instance, super::now_us()).map_err(Why::BadId)?;
+        event.complete(&self.tenant, &self.instance, super::now_us).map_err(Why::BadId)?;
         if self.tally().is_full() {
-            return Err(Why::Full);
+            self.client.context().count();
+            if self.tally().is_full() {
+                return Err(Why::Full);
+            }
         }
+        let now = Instant::now();
         if let Some(limiter) = &self.limiter {
-            limiter.take(&event.header().tenant_id).map_err(Why::RateLimited)?;
+            limiter.take_at(&event.header().tenant_id, now).map_err(Why::RateLimited)?;
         }
         let secrets = self.redaction.apply(event).map_err(Why::Sealed)?;
         if secrets > 0 {
@@ -302,7 +318,7 @@ impl Shared {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Why::Closed);
         }
-        let accepted = lane.accept(event, waiter(), &self.instance, Instant::now(), self);
+        let accepted = lane.accept(event, waiter(), &self.instance, now, self);
         let failures = lane.take_compression_failures();
         if failures > 0 {
             self.metrics().compression_failures.inc_by(failures);
@@ -310,33 +326,43 @@ impl Shared {
         accepted
     }
 
-    /// Batches that are due by then; None is all. Returns whether some are left.
-    fn hand_over(&self, now: Option<Instant>) -> bool {
+    /// Batches that are due, or all. Returns whether any are left.
+    fn hand_over(&self, all: bool) -> bool {
+        let now = Instant::now();
         self.batches
-            && self.lanes.iter().fold(false, |left, lane| {
-                let here = lock(lane).hand_over_due(now, &self.instance, self);
-                left || here && now.is_none()
-            })
+            && self
+                .lanes
+                .iter()
+                .fold(false, |left, lane| lock(lane).hand_over_due(now, all, &self.instance, self) || left)
     }
 
     /// The producer's thread.
     fn serve(&self, slice: Duration) {
+        let reports = Reports::of(self.client.client());
         while !self.ended.load(Ordering::SeqCst) {
-            // Serves whatever comes within the slice, as it comes.
-            self.client.poll(slice);
+            reports.wait(slice);
+            self.poll(&reports);
             if self.client.context().ages.is_overdue(Instant::now()) {
-                self.give_up();
+                self.give_up(&reports);
             }
-            self.hand_over(Some(Instant::now()));
+            self.hand_over(false);
             self.send_letters();
             self.metrics().queue_events.set(self.tally().events().try_into().unwrap_or(i64::MAX));
             self.metrics().queue_bytes.set(self.tally().bytes().try_into().unwrap_or(i64::MAX));
         }
     }
 
+    /// Serves what there is; one poll serves one event of librdkafka, which may be the reports of a thousand records.
+    fn poll(&self, queue: &Reports) {
+        while !queue.is_empty() {
+            self.client.poll(Duration::ZERO);
+            self.client.context().count();
+        }
+    }
+
     /// Everything that is under way is settled now: what never left is refused, the rest is unknown. Until then nothing
     /// is handed over. See `ages` for why all share the fate of the oldest.
-    fn give_up(&self) {
+    fn give_up(&self, queue: &Reports) {
         self.giving_up.store(true, Ordering::SeqCst);
         // Whoever is handing over now comes before the purge, and nobody after.
         self.lanes.iter().for_each(|lane| drop(lock(lane)));
@@ -344,7 +370,8 @@ impl Shared {
         let reports = self.client.context();
         while !reports.ages.is_empty() && Instant::now() < deadline {
             self.client.purge(PurgeConfig::default().queue().inflight());
-            self.client.poll(Duration::from_millis(1));
+            queue.wait(Duration::from_millis(1));
+            self.poll(queue);
         }
         self.giving_up.store(false, Ordering::SeqCst);
         self.tally().wake();
@@ -380,14 +407,14 @@ impl Outlet for Shared {
 
     fn send(&self, record: Record<'_>) -> Result<(), (RDKafkaErrorCode, Box<Flight>)> {
         let reports = self.client.context();
-        let Record { key, value, stamp, mut flight } = record;
+        let Record { key, value, stamp, mut flight, now } = record;
         if self.giving_up.load(Ordering::SeqCst) {
             return Err((RDKafkaErrorCode::QueueFull, flight));
         }
         if let Flight::Events(events) = &mut *flight {
-            events.age = Some(reports.ages.enter(Instant::now()));
+            events.age = Some(reports.ages.enter(now));
         }
-        let mut headers = OwnedHeaders::new_with_capacity(4);
+        let mut headers = Headers::with_capacity(4);
         let numbered;
         let instance = match stamp.generation {
             0 => &self.instance_name,
@@ -396,31 +423,25 @@ impl Outlet for Shared {
                 &numbered
             }
         };
+        headers.add(header::PRODUCER, instance);
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
         let id = uuid::Uuid::from_slice(stamp.message_id).unwrap_or_default().hyphenated().encode_lower(&mut id);
-        let trace = stamp.trace;
-        let pairs = [
-            (header::PRODUCER, Some(instance.as_str())),
-            (header::MESSAGE_ID, Some(&*id)),
-            (header::TRACEPARENT, trace.and_then(|trace| trace.traceparent.as_deref())),
-            (header::TRACESTATE, trace.and_then(|trace| trace.tracestate.as_deref())),
-        ];
-        for (name, value) in pairs {
-            if value.is_some() {
-                headers = headers.insert(RecordHeader { key: name.to_str().unwrap_or_default(), value });
+        headers.add(header::MESSAGE_ID, id);
+        if let Some(trace) = stamp.trace {
+            let traces = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
+            for (name, value) in traces {
+                value.iter().for_each(|value| headers.add(name, value));
             }
         }
-        let record = BaseRecord::with_opaque_to(&reports.topic, flight).key(key).payload(value).headers(headers);
-        self.client.send(record).map_err(|(error, record)| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let sent = self.topic.send(self.client.client(), key.as_bytes(), value, headers, flight);
+        sent.map_err(|(code, mut flight)| {
             if code == RDKafkaErrorCode::Fatal {
                 reports.fatal.store(true, Ordering::Release);
             }
-            let mut flight = record.delivery_opaque;
             if let Flight::Events(events) = &mut *flight
                 && let Some(age) = events.age.take()
             {
-                reports.ages.leave(age);
+                reports.ages.leave(age, 1);
             }
             (code, flight)
         })

@@ -1,8 +1,8 @@
 //! Who sends: the id of this producer's life, and message ids.
 //!
 //! Message ids are UUIDs of version 4, but not each asks the system for randomness, which would cost more than the
-//! rest of the event: two counters of 64 bits start at random and are mixed by a bijection, so that no two ids of an
-//! instance are equal, and ids of different instances are as unlikely to be equal as random ones.
+//! rest of the event: a counter is mixed by a bijection from two random beginnings, so that no two ids of an instance are
+//! equal, and ids of different instances are as unlikely to be equal as random ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,8 +14,9 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) struct Instance {
     /// New with each start.
     pub(super) id: Uuid,
-    high: AtomicU64,
-    low: AtomicU64,
+    high: u64,
+    low: u64,
+    given: AtomicU64,
 }
 
 impl Instance {
@@ -25,12 +26,13 @@ impl Instance {
             let (high, low) = Uuid::new_v4().as_u64_pair();
             high.rotate_left(17) ^ low
         };
-        Self { id: Uuid::new_v4(), high: AtomicU64::new(fold()), low: AtomicU64::new(fold()) }
+        Self { id: Uuid::new_v4(), high: fold(), low: fold(), given: AtomicU64::new(0) }
     }
 
     pub(super) fn message_id(&self) -> [u8; 16] {
-        let high = mix(self.high.fetch_add(STEP, Ordering::Relaxed));
-        let low = mix(self.low.fetch_add(STEP, Ordering::Relaxed));
+        let step = self.given.fetch_add(1, Ordering::Relaxed).wrapping_mul(STEP);
+        let high = mix(self.high.wrapping_add(step));
+        let low = mix(self.low.wrapping_add(step));
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&high.to_be_bytes());
         bytes[8..].copy_from_slice(&low.to_be_bytes());

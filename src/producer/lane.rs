@@ -32,6 +32,7 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
     pub(super) stamp: Stamp<'a>,
     pub(super) flight: Box<Flight>,
+    pub(super) now: Instant,
 }
 
 /// What stands in the headers of a record.
@@ -122,7 +123,7 @@ impl Lane {
             Some(slot) => slot,
             None => {
                 if let Some(victim) = self.sequences.victim() {
-                    self.hand_over(victim, instance, outlet)?;
+                    self.hand_over(victim, instance, now, outlet)?;
                 }
                 self.sequences.insert(&header.tenant_id, &header.thread_id)
             }
@@ -137,8 +138,8 @@ impl Lane {
                 self.gather(slot, outgoing, waiter, limits, instance, now, outlet)?;
             }
             _ => {
-                self.hand_over(slot, instance, outlet)?;
-                self.send_one(slot, outgoing, waiter, outlet)?;
+                self.hand_over(slot, instance, now, outlet)?;
+                self.send_one(slot, outgoing, waiter, now, outlet)?;
             }
         }
         Ok(sequence)
@@ -149,6 +150,7 @@ impl Lane {
         slot: Slot,
         outgoing: &mut Outgoing,
         waiter: Waiter,
+        now: Instant,
         outlet: &impl Outlet,
     ) -> Result<(), Why> {
         let kind = outgoing.kind();
@@ -166,14 +168,14 @@ impl Lane {
         if !outlet.reserve(reserved) {
             return Err(Why::Full);
         }
-        let thread = self.sequences.name(slot).clone();
+        let thread = self.sequences.name(slot);
         let list = List::One(self.sequences.next(slot), waiter);
         let flight =
             Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
         let generation = self.sequences.generation(slot);
         let trace = outgoing.trace.clone();
         let stamp = Stamp { generation, message_id: &outgoing.header().message_id, trace: trace.as_deref() };
-        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight });
+        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, now });
         match sent {
             Ok(()) => {
                 self.sequences.allocate(slot);
@@ -209,11 +211,11 @@ impl Lane {
                 || batch.waiters.len() >= limits.events_max
         };
         if self.batches[slot.index()].as_deref().is_some_and(misfit) {
-            self.hand_over(slot, instance, outlet)?;
+            self.hand_over(slot, instance, now, outlet)?;
         }
         // Does not fit any batch: alone, and the record limit applies to it.
         if bytes > limits.bytes_max {
-            return self.send_one(slot, outgoing, waiter, outlet);
+            return self.send_one(slot, outgoing, waiter, now, outlet);
         }
         if !outlet.reserve(reserved) {
             return Err(Why::Full);
@@ -235,13 +237,13 @@ impl Lane {
         self.sequences.allocate(slot);
         if batch.waiters.len() >= limits.events_max {
             // While librdkafka takes nothing it waits for its turn like any other.
-            drop(self.hand_over(slot, instance, outlet));
+            drop(self.hand_over(slot, instance, now, outlet));
         }
         Ok(())
     }
 
     /// Hands the thread's batch over, if there is one. On an error it is still there.
-    fn hand_over(&mut self, slot: Slot, instance: &Instance, outlet: &impl Outlet) -> Result<(), Why> {
+    fn hand_over(&mut self, slot: Slot, instance: &Instance, now: Instant, outlet: &impl Outlet) -> Result<(), Why> {
         let Some(batch) = self.batches.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
         let Batch { events, waiters, trace, bytes, reserved, number } = *batch;
         let thread = self.sequences.name(slot).clone();
@@ -253,7 +255,7 @@ impl Lane {
             Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
         let stamp =
             Stamp { generation: self.sequences.generation(slot), message_id: &message_id, trace: trace.as_deref() };
-        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight });
+        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, now });
         let Err((code, flight)) = sent else { return Ok(()) };
         let Flight::Events(flown) = *flight else { return Ok(()) };
         if code != RDKafkaErrorCode::QueueFull {
@@ -270,11 +272,11 @@ impl Lane {
         Err(Why::Full)
     }
 
-    /// Hands over what is due by `now`; a `now` of `None` is everything. Returns whether batches are left.
-    pub(super) fn hand_over_due(&mut self, now: Option<Instant>, instance: &Instance, outlet: &impl Outlet) -> bool {
+    /// Hands over what is due by `now`, or everything. Returns whether batches are left.
+    pub(super) fn hand_over_due(&mut self, now: Instant, all: bool, instance: &Instance, outlet: &impl Outlet) -> bool {
         while let Some((due, slot, number)) = self.due.front().copied() {
             let current = self.batches[slot.index()].as_ref().is_some_and(|batch| batch.number == number);
-            if current && (now.is_some_and(|now| due > now) || self.hand_over(slot, instance, outlet).is_err()) {
+            if current && (!all && due > now || self.hand_over(slot, instance, now, outlet).is_err()) {
                 return true;
             }
             self.due.pop_front();

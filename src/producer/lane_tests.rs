@@ -127,7 +127,7 @@ impl Stage {
 
     /// Also what is left of the event.
     fn offer_again(&mut self, ms: u64, mut event: Outgoing) -> (Result<Ticket, Why>, Outgoing) {
-        event.complete("acme", &self.instance, 1).expect("good ids");
+        event.complete("acme", &self.instance, || 1).expect("good ids");
         let slot = Arc::new(TicketSlot::default());
         let now = self.at(ms);
         let waiter = Waiter::Ticket(slot.clone());
@@ -136,7 +136,7 @@ impl Stage {
     }
 
     fn due(&mut self, ms: u64) -> bool {
-        self.lane.hand_over_due(Some(self.at(ms)), &self.instance, &self.fake)
+        self.lane.hand_over_due(self.at(ms), false, &self.instance, &self.fake)
     }
 }
 
@@ -226,7 +226,7 @@ fn a_batch_goes_when_it_is_full_or_due() {
     assert!(!stage.due(140));
     assert_eq!(stage.fake.told(), ["a:[1, 2, 3]", "b:1", "a:4"]);
     drop(stage.offer(150, event("a")).expect("accepted"));
-    assert!(!stage.lane.hand_over_due(None, &stage.instance, &stage.fake));
+    assert!(!stage.lane.hand_over_due(stage.at(0), true, &stage.instance, &stage.fake));
     assert_eq!(stage.fake.told().last().expect("it went"), "a:5");
 }
 
@@ -270,7 +270,7 @@ fn what_waits_is_not_overtaken() {
     stage.fake.refuse.set(None);
     assert!(!stage.due(200));
     assert_eq!(of(stage.offer(300, event("a"))), Ok(4));
-    stage.lane.hand_over_due(None, &stage.instance, &stage.fake);
+    stage.lane.hand_over_due(stage.at(0), true, &stage.instance, &stage.fake);
     assert_eq!(stage.fake.told(), ["a:[1, 2, 3]", "a:4"]);
 }
 

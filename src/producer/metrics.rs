@@ -200,16 +200,18 @@ impl Metrics {
         let outcomes = &self.outcome[kind as usize];
         self.batch_size.observe(events as f64);
         match settled {
-            Settled::At(..) => {
-                outcomes[0].inc_by(events);
-                self.sent.inc_by(events);
-                return;
-            }
+            Settled::At(..) => return self.delivered(kind as usize, events),
             Settled::Refused(_) => outcomes[1].inc_by(events),
             Settled::Unknown(_) => outcomes[2].inc_by(events),
         }
         self.failures.inc_by(events);
         self.send_failure[kind as usize].inc_by(events);
+    }
+
+    /// By the index of the kind.
+    pub(super) fn delivered(&self, kind: usize, events: u64) {
+        self.outcome[kind][0].inc_by(events);
+        self.sent.inc_by(events);
     }
 
     pub(super) fn rejected(&self, kind: Kind, why: &Why) {

@@ -92,13 +92,18 @@ impl Outgoing {
     }
 
     /// Everything in the header but sequence and compression. Says what is wrong with tenant or thread.
-    pub(super) fn complete(&mut self, tenant: &str, instance: &Instance, now_us: i64) -> Result<(), &'static str> {
+    pub(super) fn complete(
+        &mut self,
+        tenant: &str,
+        instance: &Instance,
+        now_us: impl FnOnce() -> i64,
+    ) -> Result<(), &'static str> {
         let kind = self.kind();
         let header = self.header();
         if header.tenant_id.is_empty() {
             header.tenant_id.push_str(tenant);
         }
-        let good = |id: &str| id.len() <= ID_BYTES_MAX && !id.trim().is_empty();
+        let good = |id: &str| id.len() <= ID_BYTES_MAX && !id.chars().all(char::is_whitespace);
         if !good(&header.tenant_id) {
             return Err("the tenant");
         }
@@ -109,7 +114,7 @@ impl Outgoing {
             header.message_id = instance.message_id().to_vec();
         }
         if header.timestamp_us == 0 {
-            header.timestamp_us = now_us;
+            header.timestamp_us = now_us();
         }
         header.r#type = kind.message_type() as i32;
         header.schema_version = SCHEMA_VERSION;
@@ -234,19 +239,19 @@ mod tests {
     fn a_header_is_completed_and_what_was_said_is_kept() {
         let instance = Instance::new();
         let mut outgoing = Outgoing::new("run-1", Event::of(EventType::NodeStart, "plan").with("attempt", 2));
-        outgoing.complete("acme", &instance, 77).expect("good ids");
+        outgoing.complete("acme", &instance, || 77).expect("good ids");
         let header = outgoing.header().clone();
         assert_eq!((header.tenant_id.as_str(), header.thread_id.as_str()), ("acme", "run-1"));
         assert_eq!((header.timestamp_us, header.r#type, header.schema_version, header.sequence), (77, 1, 1, 0));
         assert_eq!(header.message_id.len(), 16);
 
         let mut outgoing = Outgoing::new("run-1", StateDiff::default()).tenant("other").at_us(5).parent([1, 2]);
-        outgoing.complete("acme", &instance, 77).expect("good ids");
+        outgoing.complete("acme", &instance, || 77).expect("good ids");
         let kept = outgoing.header().clone();
         assert_eq!((kept.tenant_id.as_str(), kept.timestamp_us, kept.r#type), ("other", 5, 2));
         assert_eq!(kept.parent_id, [1, 2]);
         let id = kept.message_id.clone();
-        outgoing.complete("acme", &instance, 78).expect("good ids");
+        outgoing.complete("acme", &instance, || 78).expect("good ids");
         assert_eq!(outgoing.header().message_id, id, "what is handed over again is the same message");
     }
 
@@ -254,7 +259,7 @@ mod tests {
     fn blank_and_endless_ids_are_named() {
         let check = |tenant: &str, thread: &str, expected| {
             let mut outgoing = Outgoing::new(thread, Event::default()).tenant(tenant);
-            assert_eq!(outgoing.complete("default", &Instance::new(), 1), expected);
+            assert_eq!(outgoing.complete("default", &Instance::new(), || 1), expected);
         };
         check("", "t", Ok(()));
         check("  ", "t", Err("the tenant"));

@@ -78,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// Counts outcomes. Before [`Self::release`], so that nobody who sees the queue empty misses one.
+    /// Counts an outcome. Before [`Self::release`], so that nobody who sees the queue empty misses one.
     pub(super) fn settle(&self, settled: Settled, events: u64) {
         let count = match settled {
             Settled::At(..) => &self.delivered,
@@ -86,6 +86,11 @@ impl Tally {
             Settled::Unknown(_) => &self.unknown,
         };
         count.fetch_add(events, Ordering::SeqCst);
+    }
+
+    /// Does anybody wait for something to be settled?
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -121,7 +126,7 @@ impl Tally {
     }
 
     pub(super) fn wake(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
+        if self.is_waited_for() {
             *self.lock() += 1;
             self.turned.notify_all();
         }

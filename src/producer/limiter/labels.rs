@@ -21,8 +21,9 @@ pub(super) struct Labels {
     overflow: Pair,
 }
 
+/// The two counters of one label.
 #[derive(Clone)]
-struct Pair {
+pub(super) struct Pair {
     allowed: IntCounter,
     exceeded: IntCounter,
 }
@@ -35,7 +36,7 @@ impl Pair {
         }
     }
 
-    fn count(&self, allowed: bool) {
+    pub(super) fn count(&self, allowed: bool) {
         if allowed { self.allowed.inc() } else { self.exceeded.inc() }
     }
 }
@@ -46,16 +47,17 @@ impl Labels {
         Self { metrics, tenants: Mutex::default(), overflow }
     }
 
-    pub(super) fn count(&self, tenant: &str, allowed: bool) {
+    /// What a tenant counts in, for good.
+    pub(super) fn pair(&self, tenant: &str) -> Pair {
         let mut tenants = self.tenants.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(pair) = tenants.get(tenant) {
-            pair.count(allowed);
+            pair.clone()
         } else if tenants.len() < LABELS_MAX {
             let pair = Pair::of(&self.metrics, &label(tenant));
-            pair.count(allowed);
-            tenants.insert(tenant.into(), pair);
+            tenants.insert(tenant.into(), pair.clone());
+            pair
         } else {
-            self.overflow.count(allowed);
+            self.overflow.clone()
         }
     }
 
@@ -105,9 +107,9 @@ mod tests {
         metrics.register(&registry).expect("registered");
         let labels = Labels::new(metrics.clone());
         for tenant in 0..LABELS_MAX + 50 {
-            labels.count(&tenant.to_string(), tenant % 2 == 0);
+            labels.pair(&tenant.to_string()).count(tenant % 2 == 0);
         }
-        labels.count("7", true);
+        labels.pair("7").count(true);
         let series = |name: &str| {
             let families = registry.gather();
             families.iter().find(|family| family.name() == name).map_or(0, |family| family.get_metric().len())

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
+use super::labels::{Labels, Pair};
 
 pub(super) struct Local {
     began: Instant,
@@ -16,9 +17,10 @@ impl Local {
         Self { began: Instant::now(), buckets: Mutex::new(Buckets { tenants_max, tenants: HashMap::new() }) }
     }
 
-    pub(super) fn take(&self, tenant: &str, rate: Rate) -> Result<(), Duration> {
-        let now = self.began.elapsed();
-        self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(tenant, rate, now)
+    /// Counted in `labels`.
+    pub(super) fn take(&self, tenant: &str, rate: Rate, now: Instant, labels: Option<&Labels>) -> Result<(), Duration> {
+        let now = now.saturating_duration_since(self.began);
+        self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(tenant, rate, now, labels)
     }
 }
 
@@ -31,20 +33,33 @@ struct Tenant {
     bucket: Bucket,
     rate: Rate,
     used: Duration,
+    /// Kept here, since one search per event is enough.
+    label: Option<Pair>,
+}
+
+impl Tenant {
+    fn take(&mut self, rate: Rate, now: Duration) -> Result<(), Duration> {
+        (self.used, self.rate) = (now, rate);
+        let answer = self.bucket.take(rate, now);
+        if let Some(label) = &self.label {
+            label.count(answer.is_ok());
+        }
+        answer
+    }
 }
 
 impl Buckets {
-    fn take(&mut self, tenant: &str, rate: Rate, now: Duration) -> Result<(), Duration> {
+    fn take(&mut self, tenant: &str, rate: Rate, now: Duration, labels: Option<&Labels>) -> Result<(), Duration> {
         if let Some(known) = self.tenants.get_mut(tenant) {
-            (known.used, known.rate) = (now, rate);
-            return known.bucket.take(rate, now);
+            return known.take(rate, now);
         }
         if self.tenants.len() >= self.tenants_max {
             self.forget(now);
         }
-        let mut bucket = Bucket::full(rate, now);
-        let answer = bucket.take(rate, now);
-        self.tenants.insert(tenant.into(), Tenant { bucket, rate, used: now });
+        let label = labels.map(|labels| labels.pair(tenant));
+        let mut new = Tenant { bucket: Bucket::full(rate, now), rate, used: now, label };
+        let answer = new.take(rate, now);
+        self.tenants.insert(tenant.into(), new);
         answer
     }
 
@@ -72,17 +87,17 @@ mod tests {
         let rate = Rate::new(1.0, 2.0).expect("a rate");
         let mut buckets = Buckets { tenants_max: 10, tenants: HashMap::new() };
         let at = Duration::from_secs;
-        buckets.take("early", rate, at(0)).expect("its first");
+        buckets.take("early", rate, at(0), None).expect("its first");
         for tenant in 0..9 {
             for _ in 0..2 {
-                buckets.take(&tenant.to_string(), rate, at(100)).expect("its burst");
+                buckets.take(&tenant.to_string(), rate, at(100), None).expect("its burst");
             }
-            assert!(buckets.take(&tenant.to_string(), rate, at(100)).is_err());
+            assert!(buckets.take(&tenant.to_string(), rate, at(100), None).is_err());
         }
-        assert_eq!(buckets.take("early", rate, at(100)), Ok(()));
+        assert_eq!(buckets.take("early", rate, at(100), None), Ok(()));
         assert_eq!(buckets.tenants.len(), 10);
         // "early" was used last, but is full again a second later.
-        buckets.take("new", rate, at(101)).expect("its first");
+        buckets.take("new", rate, at(101), None).expect("its first");
         assert_eq!(buckets.tenants.len(), 10);
         assert!(!buckets.tenants.contains_key("early"));
         assert!((0..9).all(|tenant| buckets.tenants.contains_key(tenant.to_string().as_str())));

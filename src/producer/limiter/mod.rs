@@ -10,7 +10,7 @@ mod local;
 mod shared;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use bucket::Rate;
 use labels::Labels;
@@ -73,42 +73,43 @@ impl Limiter {
         self
     }
 
-    /// Counts in these metrics from now on. A producer does this with its own.
+    /// Counts in these metrics from now on, and begins with full buckets. A producer does this with its own metrics.
     pub fn metrics(mut self, metrics: &Metrics) -> Self {
         self.labels = Some(Labels::new(metrics.clone()));
+        // Buckets know their counters.
+        self.local = Local::new(TENANTS_MAX);
         self
     }
 
     /// May the tenant send one event now? If not, when it may at the earliest.
     pub fn take(&self, tenant: &str) -> Result<(), Duration> {
+        self.take_at(tenant, Instant::now())
+    }
+
+    pub(super) fn take_at(&self, tenant: &str, now: Instant) -> Result<(), Duration> {
         let rate = self.rates.of(tenant);
-        let answer = self.ask(tenant, rate);
-        if let Some(labels) = &self.labels {
-            labels.count(tenant, answer.is_ok());
+        #[cfg(feature = "limiter-redis")]
+        if let Some(shared) = &self.shared {
+            return self.ask(shared, tenant, rate, now);
         }
-        answer
+        self.local.take(tenant, rate, now, self.labels.as_ref())
     }
 
     #[cfg(feature = "limiter-redis")]
-    fn ask(&self, tenant: &str, rate: Rate) -> Result<(), Duration> {
-        let Some(shared) = &self.shared else { return self.local.take(tenant, rate) };
+    fn ask(&self, shared: &shared::Shared, tenant: &str, rate: Rate, now: Instant) -> Result<(), Duration> {
         let count = |trouble: shared::Trouble| {
             if let Some(labels) = &self.labels {
                 labels.trouble(trouble);
             }
         };
-        match shared.take(tenant, rate, &count) {
-            Some(answer) => answer,
-            None => {
-                count(shared::Trouble::Error(RedisOperation::Fallback));
-                self.local.take(tenant, rate)
-            }
+        let Some(answer) = shared.take(tenant, rate, &count) else {
+            count(shared::Trouble::Error(RedisOperation::Fallback));
+            return self.local.take(tenant, rate, now, self.labels.as_ref());
+        };
+        if let Some(labels) = &self.labels {
+            labels.pair(tenant).count(answer.is_ok());
         }
-    }
-
-    #[cfg(not(feature = "limiter-redis"))]
-    fn ask(&self, tenant: &str, rate: Rate) -> Result<(), Duration> {
-        self.local.take(tenant, rate)
+        answer
     }
 }
 
