@@ -176,7 +176,7 @@ impl Reading {
         } else if let Some(url) = given("gateway") {
             Place::Gateway(url.clone())
         } else {
-            Place::Kafka(Box::new(crate::config::load(&settings::inputs(matches))?.config.kafka))
+            Place::Kafka(Box::new(settings::load(matches)?.config.kafka))
         };
         let said = matches.value_source("from") == Some(clap::parser::ValueSource::CommandLine);
         let from = match (&place, given("from")) {

@@ -37,6 +37,7 @@ mod a_slow_client_is_told_what_it_missed;
 mod the_demo_runs_by_itself;
 mod topics_are_as_declared;
 mod secured_clusters;
+mod secured_commands;
 mod cli_sends_events;
 mod cli_reads_a_topic;
 mod cli_exports_a_million;

@@ -306,8 +306,8 @@ impl KafkaSource {
 
     /// What is wrong with Kafka, if anything, and whether the topic grew.
     fn look_after(&mut self, now: Instant) -> Result<(), SourceError> {
-        if let Some(refusal) = self.consumer.context().refusal() {
-            return Err(self.refused(&refusal));
+        if let Some(denied) = self.consumer.context().denied() {
+            return Err(super::error::denied(&self.kafka, denied));
         }
         if self.silent_for > SILENCE && !self.merge.is_caught_up() {
             let why = self.consumer.context().newest().map(|complaint| complaint.text).unwrap_or_default();
@@ -316,7 +316,7 @@ impl KafkaSource {
         if !self.live {
             return Ok(());
         }
-        if let Some(Complaint { text, all_down: true, .. }) = self.consumer.context().take_newest()
+        if let Some(Complaint { text, all_down: true }) = self.consumer.context().take_newest()
             && self.connected
         {
             self.connected = false;
@@ -341,14 +341,12 @@ impl KafkaSource {
     }
 
     fn unreachable(&self, why: &str) -> SourceError {
-        match self.consumer.context().refusal() {
-            Some(refusal) => self.refused(&refusal),
-            None => SourceError::Unreachable { brokers: self.kafka.brokers.clone(), why: why.to_owned() },
+        let context = self.consumer.context();
+        match (context.denied(), context.doubt()) {
+            (Some(denied), _) => super::error::denied(&self.kafka, denied),
+            (None, Some(refusal)) => SourceError::Refused(refusal.looked_into(&self.kafka.security)),
+            (None, None) => SourceError::Unreachable { brokers: self.kafka.brokers.clone(), why: why.to_owned() },
         }
-    }
-
-    fn refused(&self, complaint: &Complaint) -> SourceError {
-        super::error::security(&self.kafka, complaint)
     }
 }
 

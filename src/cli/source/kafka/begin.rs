@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::MetadataTopic;
 
 use super::super::merge::Merge;
-use super::super::{Ask, From, Item, SourceError};
+use super::super::{Ask, From, Item, SourceError, error};
 use super::{ANSWER, Held, KafkaSource, Lane, TICK};
 use crate::cli::source::expand::Expander;
 use crate::config::KafkaConfig;
@@ -18,6 +18,9 @@ use crate::kafka::client::{Purpose, client_config};
 use crate::kafka::offsets;
 use crate::kafka::reading::ReadContext;
 use crate::words::{Offset, PartitionId};
+
+/// The brokers seem to speak another protocol: so long another one may still answer.
+const DOUBT: Duration = Duration::from_secs(2);
 
 impl KafkaSource {
     /// Asks where the topic begins and ends, and begins to fetch.
@@ -50,13 +53,14 @@ impl KafkaSource {
         let partitions: Vec<_> = if ask.partitions.is_empty() { all } else { ask.partitions.clone() };
         source.place(&partitions, ask.from)?;
         // What the brokers said while they were not there yet is over.
-        source.consumer.context().take_newest();
+        source.consumer.context().is_well();
         Ok(source)
     }
 
     /// Waits for the brokers, but not longer than it takes to know that they refuse us.
     fn partition_count(&self) -> Result<u32, SourceError> {
         let began = Instant::now();
+        let mut doubted_since = None;
         loop {
             let failed = match self.consumer.fetch_metadata(Some(&self.kafka.topic), 5 * TICK) {
                 Ok(metadata) => {
@@ -76,10 +80,12 @@ impl KafkaSource {
             };
             // Lets librdkafka tell us what is wrong.
             let _nothing_is_assigned = self.consumer.poll(TICK / 10);
-            if let Some(refusal) = self.consumer.context().refusal() {
-                return Err(self.refused(&refusal));
+            if let Some(denied) = self.consumer.context().denied() {
+                return Err(error::denied(&self.kafka, denied));
             }
-            if began.elapsed() > ANSWER {
+            let doubted = self.consumer.context().doubt().is_some_and(|doubt| doubt.kind.needs_a_human());
+            let doubted_for = doubted.then(|| doubted_since.get_or_insert_with(Instant::now).elapsed());
+            if began.elapsed() > ANSWER || doubted_for.is_some_and(|doubted_for| doubted_for > DOUBT) {
                 let why = self.consumer.context().newest().map_or(failed, |complaint| complaint.text);
                 return Err(self.unreachable(&why));
             }
