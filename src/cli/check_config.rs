@@ -31,7 +31,7 @@ pub fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let loaded = crate::config::load(&settings::inputs(matches))?;
+    let loaded = settings::load(matches)?;
     let partitions: Option<u32> = matches.get_one("partitions").copied();
     let json = settings::wants_json(matches);
     if json {

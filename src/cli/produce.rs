@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::builder::PathBufValueParser;
@@ -16,7 +17,8 @@ use super::source::objects::each_event;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::config::Loaded;
-use crate::producer::{Flushed, Options, Outgoing, Producer, Redaction, Rejected, StartError, Why};
+use crate::producer::{Flushed, OnRefused, Options, Outgoing, Producer, Reason, Redaction, Rejected, StartError, Why};
+use crate::topics::{Cluster, TopicsError};
 use crate::wire::proto::DashStreamMessage;
 
 /// How long one event waits for room before it counts as not accepted.
@@ -35,11 +37,16 @@ pub enum ProduceError {
     /// What is beyond was not looked at.
     #[error("event {number}: {why}")]
     Stuck { number: u64, why: Why },
+    #[error(transparent)]
+    Topics(#[from] TopicsError),
     /// Each of the first was named.
     #[error(
-        "{rejected} of {read} events were not accepted, {refused} were refused by Kafka, {unknown} may be there or not"
+        "{rejected} of {read} events were not accepted, {refused} were refused by Kafka, {unknown} may be there or not{}", because(.why)
     )]
-    NotAll { read: u64, rejected: u64, refused: u64, unknown: u64 },
+    NotAll { read: u64, rejected: u64, refused: u64, unknown: u64, why: Option<Reason> },
+    /// Nothing that comes after it would be taken either. Heals by giving the right.
+    #[error("{refused} events were refused by Kafka, the others not sent: {why}")]
+    NotAllowed { refused: u64, why: String },
 }
 
 impl ProduceError {
@@ -48,9 +55,16 @@ impl ProduceError {
         match self {
             Self::Start(StartError::Option { .. } | StartError::Kafka(_)) => 2,
             Self::Source(error) => error.exit_code(),
-            Self::Start(StartError::Thread(_)) | Self::Stuck { .. } | Self::NotAll { .. } => 1,
+            Self::Topics(error) => error.exit_code(),
+            Self::Start(StartError::Thread(_)) | Self::Stuck { .. } | Self::NotAll { .. } | Self::NotAllowed { .. } => {
+                1
+            }
         }
     }
+}
+
+fn because(why: &Option<Reason>) -> String {
+    why.map_or(String::new(), |why| format!(": {why}"))
 }
 
 pub fn command() -> Command {
@@ -103,11 +117,23 @@ pub fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
+    let Loaded { config, .. } = settings::load(matches)?;
     let stop = Stop::on_signals()?;
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| PathBuf::from("-"));
     let mut input = open(&path)?;
-    let mut options = Options::new(config.kafka.access(), config.kafka.topic.clone());
+    let topic = config.kafka.topic.clone();
+    // Asked before, since a producer only knows that its time is over.
+    let mut cluster = Cluster::new(&config).map_err(ProduceError::from)?;
+    cluster.partitions_of(&topic).map_err(ProduceError::from)?;
+    let refused_for = Arc::new(OnceLock::new());
+    let mut options = Options::new(config.kafka.access(), topic.clone());
+    options.on_refused = OnRefused::Caller(Box::new({
+        let refused_for = refused_for.clone();
+        move |refused| {
+            // The first one tells.
+            refused_for.set(refused.reason).ok();
+        }
+    }));
     options.tenant = matches.get_one::<String>("tenant").cloned().unwrap_or_default();
     if matches.get_flag("keep-secrets") {
         options.redaction = Redaction::Off;
@@ -117,18 +143,24 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
     let sent = each_event::<ProduceError>(&mut *input, &path, |number, message| {
         sending.send(number, message, &producer, &stop)?;
-        Ok(!stop.is_asked())
+        Ok(!stop.is_asked() && refused_for.get() != Some(&Reason::NotAuthorized))
     });
     // Also where the input ended badly: what was accepted is on its way, and is counted.
+    producer.flush(settle);
+    let fatal = producer.fatal().map(|(reason, _)| reason);
     let flushed = producer.close(settle);
     let passed_over = *sent.as_ref().unwrap_or(&0);
     print(matches, &sending, passed_over, flushed, output)?;
-    sent.map_err(CliError::from)?;
     let Flushed { refused, unknown, .. } = flushed;
+    let why = fatal.or(refused_for.get().copied());
+    if why == Some(Reason::NotAuthorized) {
+        return Err(ProduceError::NotAllowed { refused, why: cluster.not_allowed_to_write(&topic) }.into());
+    }
+    sent.map_err(CliError::from)?;
     let Sending { read, rejected, .. } = sending;
     match rejected + refused + unknown {
         0 => Ok(()),
-        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown }.into()),
+        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown, why }.into()),
     }
 }
 

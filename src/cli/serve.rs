@@ -18,6 +18,6 @@ pub fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<(), CliError> {
-    let loaded = crate::config::load(&settings::inputs(matches))?;
+    let loaded = settings::load(matches)?;
     Ok(crate::gateway::run(loaded)?)
 }

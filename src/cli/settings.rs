@@ -7,7 +7,8 @@ use clap::builder::{PathBufValueParser, StringValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::table::{KEYS, Key, SECTIONS};
-use crate::config::{Environment, Inputs, Kind};
+use crate::config::{ConfigError, ConfigErrors, Environment, Inputs, Kind, Loaded};
+use crate::kafka::key::{self, Unusable};
 
 /// What a newcomer needs; `-h` shows these, `--help` shows all.
 const COMMON: [&str; 6] =
@@ -104,6 +105,15 @@ fn flag(key: &'static Key) -> Arg {
 /// Up to the first full stop that ends a sentence.
 fn first_sentence(effect: &str) -> &str {
     effect.split_once(". ").map_or(effect.trim_end_matches('.'), |(first, _)| first)
+}
+
+/// The settings as they are meant, their files for TLS tried: what cannot work is refused before anybody is asked.
+pub fn load(matches: &ArgMatches) -> Result<Loaded, ConfigErrors> {
+    let loaded = crate::config::load(&inputs(matches))?;
+    match key::try_files(&loaded.config.kafka.access()) {
+        Ok(()) => Ok(loaded),
+        Err(Unusable { keys, what: message }) => Err(ConfigErrors(vec![ConfigError::Relation { keys, message }])),
+    }
 }
 
 /// What was written on the command line, beside the environment of this process.

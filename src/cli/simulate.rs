@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use rdkafka::error::RDKafkaErrorCode;
 use serde_json::json;
 use thiserror::Error;
 
@@ -13,7 +14,6 @@ use crate::config::Loaded;
 use crate::demo::any_seed;
 use crate::demo::feeder::{FeedError, Feeder, FeederOptions};
 use crate::kafka::client::{Purpose, client_config};
-use crate::topics::plan::TopicState;
 use crate::topics::{Cluster, TopicsError};
 
 /// How often it is looked whether it is over.
@@ -23,18 +23,14 @@ const LOOK: Duration = Duration::from_millis(20);
 pub enum SimulateError {
     #[error(transparent)]
     Topics(#[from] TopicsError),
-    /// Heals by making it.
-    #[error(
-        "the topic {0:?} does not exist: create it, for example with `dashstream topics apply`, or name another with --topic"
-    )]
-    NoTopic(String),
-    #[error("the topic {0:?} may not be described: {1}")]
-    Unseen(String, String),
     #[error(transparent)]
     Feed(#[from] FeedError),
     /// Kafka refused them, or did not answer in time.
-    #[error("{0} records were not taken by Kafka")]
-    NotAll(u64),
+    #[error("{failed} records were not taken by Kafka: {why}")]
+    NotAll { failed: u64, why: String },
+    /// Heals by giving the right.
+    #[error("{0}")]
+    NotAllowed(String),
 }
 
 impl SimulateError {
@@ -42,8 +38,7 @@ impl SimulateError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Topics(error) => error.exit_code(),
-            Self::NoTopic(_) => 2,
-            Self::Unseen(..) | Self::Feed(_) | Self::NotAll(_) => 1,
+            Self::Feed(_) | Self::NotAll { .. } | Self::NotAllowed(_) => 1,
         }
     }
 }
@@ -98,16 +93,11 @@ pub fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
+    let Loaded { config, .. } = settings::load(matches)?;
     let stop = Stop::on_signals()?;
     let topic = config.kafka.topic.clone();
     let mut cluster = Cluster::new(&config).map_err(SimulateError::from)?;
-    let mut seen = cluster.observe(std::slice::from_ref(&topic)).map_err(SimulateError::from)?;
-    let partitions = match seen.topics.remove(&topic) {
-        Some(TopicState::Found(found)) => found.partitions,
-        Some(TopicState::Unseen(why)) => return Err(SimulateError::Unseen(topic, why).into()),
-        Some(TopicState::Missing) | None => return Err(SimulateError::NoTopic(topic).into()),
-    };
+    let partitions = cluster.partitions_of(&topic).map_err(SimulateError::from)?;
     let rate = matches.get_one("rate").copied().unwrap_or(200);
     let seed = matches.get_one("seed").copied().unwrap_or_else(any_seed);
     let feeder = Feeder::start(FeederOptions {
@@ -130,7 +120,8 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         )?;
         output.flush()?;
     }
-    while !stop.is_asked() && !feeder.has_ended() && end.is_none_or(|end| Instant::now() < end) {
+    let denied = || feeder.progress.first_failure.get().is_some_and(may_not_write);
+    while !stop.is_asked() && !feeder.has_ended() && !denied() && end.is_none_or(|end| Instant::now() < end) {
         stop.wait(LOOK);
     }
     let progress = feeder.progress.clone();
@@ -146,9 +137,19 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         writeln!(output, "{events} events in {records} records: {acknowledged} acknowledged, {failed} failed")?;
     }
     output.flush()?;
-    fed.map_err(SimulateError::from)?;
-    match failed {
-        0 => Ok(()),
-        failed => Err(SimulateError::NotAll(failed).into()),
+    match (failed, progress.given_up.get().or(progress.first_failure.get())) {
+        (_, Some(code)) if may_not_write(code) => {
+            Err(SimulateError::NotAllowed(cluster.not_allowed_to_write(&topic)).into())
+        }
+        (1.., code) => {
+            let why = code.map_or_else(String::new, ToString::to_string);
+            Err(SimulateError::NotAll { failed, why }.into())
+        }
+        (0, _) => Ok(fed.map_err(SimulateError::from)?),
     }
+}
+
+/// Rights on the cluster are asked for where a topic's would do: idempotence needs either.
+fn may_not_write(code: &RDKafkaErrorCode) -> bool {
+    [RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::ClusterAuthorizationFailed].contains(code)
 }

@@ -71,7 +71,7 @@ fn output() -> Arg {
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else { unreachable!("clap demands one of them") };
-    let Loaded { config, .. } = crate::config::load(&settings::inputs(matches))?;
+    let Loaded { config, .. } = settings::load(matches)?;
     let json = settings::wants_json(matches);
     if name == "describe" {
         return describe(&config, matches, json, output);

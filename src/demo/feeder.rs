@@ -7,11 +7,11 @@
 //! an [`AheadLimit`] the feeder also waits whenever a partition holds that many bytes that its reader has not read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -21,6 +21,7 @@ use super::ahead::Ahead;
 use super::partitioner::partition_of;
 use super::poison::Poison;
 use super::records::{Record, Records};
+use crate::kafka::oauth;
 use crate::words::{Offset, PartitionId};
 
 /// Records between two looks at the clock, the reader's position and the delivery reports.
@@ -80,6 +81,10 @@ pub struct Progress {
     /// Records that Kafka has taken, and that it has not.
     pub acknowledged: AtomicU64,
     pub failed: AtomicU64,
+    /// Why the first one failed.
+    pub first_failure: OnceLock<RDKafkaErrorCode>,
+    /// Why the producer gave up, which the records that were under way do not know.
+    pub given_up: OnceLock<RDKafkaErrorCode>,
     /// Turns spent waiting for the reader.
     pub held_turns: AtomicU64,
     /// Bytes of keys and values sent, per partition.
@@ -101,6 +106,8 @@ impl Feeder {
             poison: Default::default(),
             acknowledged: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            first_failure: OnceLock::new(),
+            given_up: OnceLock::new(),
             held_turns: AtomicU64::new(0),
             partition_bytes: (0..options.partitions).map(|_| AtomicU64::new(0)).collect(),
         });
@@ -153,7 +160,13 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::unsecured_token(config)
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -162,7 +175,8 @@ impl ProducerContext for Deliveries {
         let (message, offset, counter) = match result {
             Ok(message) => (message, u64::try_from(message.offset()).ok(), &self.progress.acknowledged),
             Err((error, message)) => {
-                if self.progress.failed.load(Ordering::Relaxed) == 0 {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                if self.progress.first_failure.set(code).is_ok() {
                     tracing::error!(%error, "a made-up record could not be written; further ones are only counted");
                 }
                 (message, None, &self.progress.failed)
@@ -240,6 +254,7 @@ impl Feed {
             let pause = self.turn()?;
             self.producer.poll(pause);
             if let Some((code, reason)) = self.producer.client().fatal_error() {
+                self.progress.given_up.get_or_init(|| code);
                 return Err(FeedError::Fatal(format!("{code}: {reason}")));
             }
         }

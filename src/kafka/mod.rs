@@ -13,6 +13,8 @@ pub mod refusal;
 #[cfg(feature = "gateway")]
 mod certificate;
 #[cfg(feature = "gateway")]
+pub mod key;
+#[cfg(feature = "gateway")]
 pub mod queue;
 #[cfg(feature = "gateway")]
 pub mod headers;

@@ -76,6 +76,19 @@ pub struct Refusal {
     pub said: String,
 }
 
+impl Refusal {
+    const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+    /// Knows more, if it is about a broker's certificate and a look at that tells: a connection of its own.
+    pub fn looked_into(self, security: &SecurityConfig) -> Self {
+        let precisely = match self.kind {
+            Kind::Certificate => certificate::look(&self.said, security, Self::LOOK_LIMIT),
+            _ => None,
+        };
+        Self { precisely, ..self }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.precisely {
@@ -147,6 +160,11 @@ pub fn advice(code: RDKafkaErrorCode) -> &'static str {
     }
 }
 
+/// Begins a sentence about what somebody may do: by name, where one is set.
+pub fn who_is(security: &SecurityConfig) -> String {
+    security.sasl_username.as_ref().map_or("this user is".to_owned(), |user| format!("user {user:?} is"))
+}
+
 /// Tells why from what a client's watch has heard, and looks at a certificate itself when librdkafka only says that
 /// it is not accepted: once per while, since that is a connection of its own.
 pub struct Explainer {
@@ -156,7 +174,6 @@ pub struct Explainer {
 
 impl Explainer {
     const LOOK_AGAIN: Duration = Duration::from_secs(60);
-    const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
     pub fn new(security: SecurityConfig) -> Self {
         Self { security, looked: None }
@@ -171,8 +188,7 @@ impl Explainer {
         if let Some((_, refusal)) = looked {
             return Some(refusal.clone());
         }
-        let precisely = certificate::look(&heard.said, &self.security, Self::LOOK_LIMIT);
-        let refusal = Refusal { precisely, ..heard };
+        let refusal = heard.looked_into(&self.security);
         self.looked = Some((Instant::now(), refusal.clone()));
         Some(refusal)
     }

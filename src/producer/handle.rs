@@ -21,7 +21,7 @@ use super::lane::{Lane, Outlet, Record};
 use super::limiter::Limiter;
 use super::metrics::Metrics;
 use super::options::{OnRefused, Options};
-use super::outcome::{Outcome, Settled};
+use super::outcome::{Outcome, Reason, Settled};
 use super::outgoing::{Kind, Outgoing};
 use super::redact::Redaction;
 use super::reports::Reports;
@@ -220,6 +220,12 @@ impl Producer {
     pub fn state(&self) -> StateTracker {
         let shared = &self.shared;
         StateTracker::new(shared.redaction.clone(), shared.event_bytes_max, Some(shared.metrics().clone()))
+    }
+
+    /// Why this producer can send nothing any more ([`Why::Fatal`]), in the words of librdkafka; `None` while it can.
+    pub fn fatal(&self) -> Option<(Reason, String)> {
+        let (code, said) = self.shared.client.client().fatal_error()?;
+        Some((Reason::of(code), said))
     }
 
     /// This producer's life, as records name it in the header `dashstream.producer`. A thread that was forgotten

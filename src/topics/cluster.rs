@@ -16,7 +16,7 @@ use crate::config::{Config, SecurityConfig, TopicSetting};
 use crate::kafka::admin::AskError;
 use crate::kafka::client::{Purpose, client_config};
 use crate::kafka::manage::{Manager, Refused};
-use crate::kafka::refusal::Explainer;
+use crate::kafka::refusal::{self, Explainer};
 use crate::kafka::watch::{AskContext, BrokerWatch};
 use crate::observe::stats::Stats;
 
@@ -68,6 +68,29 @@ impl Cluster {
             state.topics.insert(topic, seen);
         }
         Ok(state)
+    }
+
+    /// How many partitions a topic has that somebody wants to send to: that the way there is open is known then.
+    pub fn partitions_of(&mut self, topic: &str) -> Result<u32, TopicsError> {
+        let name = topic.to_owned();
+        let mut shapes = self.ask(|manager| manager.describe(std::slice::from_ref(&name)))?;
+        match shapes.remove(topic) {
+            Some(Ok(shape)) => Ok(shape.partitions),
+            Some(Err(refused)) if refused.code != RDKafkaErrorCode::UnknownTopicOrPartition => {
+                let why = self.words(&refused, "Describe and Write", topic);
+                Err(TopicsError::NotSeen { topic: name, why })
+            }
+            Some(Err(_)) | None => Err(TopicsError::NoTopic(name)),
+        }
+    }
+
+    /// Why a topic does not take what is sent to it, though it is there.
+    pub fn not_allowed_to_write(&self, topic: &str) -> String {
+        self.words(
+            &Refused { code: RDKafkaErrorCode::TopicAuthorizationFailed, said: String::new() },
+            "Describe and Write",
+            topic,
+        )
     }
 
     /// Takes one step. What Kafka refuses is a sentence; that it does not answer is an error.
@@ -122,12 +145,11 @@ impl Cluster {
 
     /// One line: a missing right by its name, everything else as the broker put it.
     fn words(&self, refused: &Refused, right: &str, topic: &str) -> String {
-        let user = self.security.sasl_username.as_ref();
         match refused.code {
             RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
                 "{} not allowed: it needs {right} on topic {topic:?}; give it the right, or set kafka.sasl_username to \
                  a user that has it",
-                user.map_or("this user is".to_owned(), |user| format!("user {user:?} is")),
+                refusal::who_is(&self.security),
             ),
             code if refused.said.is_empty() => code.to_string(),
             _ => refused.said.replace(['\n', '\r'], " "),

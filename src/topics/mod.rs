@@ -37,6 +37,14 @@ pub enum TopicsError {
     Refused(Refusal),
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// Heals by making it.
+    #[error(
+        "the topic {0:?} does not exist: create it, for example with `dashstream topics apply`, or name another with --topic"
+    )]
+    NoTopic(String),
+    /// Which right is missing, or what the broker said.
+    #[error("the topic {topic:?} cannot be seen: {why}")]
+    NotSeen { topic: String, why: String },
     /// Beside each such topic stands which right is missing.
     #[error("{0} of the topics cannot be seen, so nobody can say how they differ")]
     Unseen(usize),
@@ -54,8 +62,13 @@ impl TopicsError {
     /// 1 failed while running, 2 wrong settings, 3 the cluster is not as declared.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NothingDeclared(_) | Self::Client(_) => 2,
-            Self::Refused(_) | Self::Ask(_) | Self::Unseen(_) | Self::Steps { .. } | Self::NotConfirmed { .. } => 1,
+            Self::NothingDeclared(_) | Self::Client(_) | Self::NoTopic(_) => 2,
+            Self::Refused(_)
+            | Self::Ask(_)
+            | Self::NotSeen { .. }
+            | Self::Unseen(_)
+            | Self::Steps { .. }
+            | Self::NotConfirmed { .. } => 1,
             Self::Drift(_) => 3,
         }
     }

@@ -1,9 +1,11 @@
-//! `serve` and `topics` work with a cluster that asks who they are, through every protocol and mechanism; and when they
-//! are not let in, one line names the setting to look at, with the documented exit code or as the reason in `/ready`,
-//! and nobody knocks in a storm.
+//! `serve` and `topics` work with a cluster that asks who they are, through every protocol and mechanism; and when they,
+//! or the commands that read and send, are not let in, one line names the setting to look at, with the documented exit
+//! code or as the reason in `/ready`, and nobody knocks in a storm.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::harness::command::Answer;
 use crate::harness::corpus;
 use crate::harness::gateway::Setup;
 use crate::harness::http;
@@ -22,34 +24,50 @@ fn describe(setup: &Setup, topic: &str) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// `topics describe` ends with this code and one line that has these parts.
+/// `topics`, a command that reads and one that sends end with this code and one line that has these parts, soon, and
+/// without knocking again and again.
 fn refused(door: &Door, code: i32, parts: &[&str]) {
-    let setup = door.setup(&Secured::shared().kafka, "any").set("DASHSTREAM_TOPICS_TIMEOUT", "8s");
-    let (ended, output, errors) = describe(&setup, "any");
-    assert_eq!((ended, output.as_str()), (Some(code), ""), "{door:?}: {errors}");
+    static EVENT: OnceLock<String> = OnceLock::new();
+    let event = EVENT.get_or_init(|| {
+        let file = Secured::shared().file("event.jsonl");
+        std::fs::write(&file, "{\"kind\":\"event\",\"thread_id\":\"t\",\"event_type\":\"NODE_START\"}\n")
+            .expect("a file");
+        file
+    });
+    let door = door.clone().set("DASHSTREAM_TOPICS_TIMEOUT", "8s");
+    let commands = [&["topics", "describe", "any"][..], &["tail"], &["produce", event]];
+    std::thread::scope(|scope| {
+        for arguments in commands {
+            let door = &door;
+            scope.spawn(move || refuses(door, arguments, code, parts));
+        }
+    });
+}
+
+fn refuses(door: &Door, arguments: &[&str], code: i32, parts: &[&str]) {
+    let counter = Counter::before(&door.brokers);
+    let door = Door { brokers: format!("localhost:{}", counter.port), ..door.clone() };
+    let began = Instant::now();
+    let Answer { code: ended, out, err } = door.answer("any", arguments);
+    let (took, came) = (began.elapsed(), counter.came());
+    eprintln!("{arguments:?} {took:.1?} {came} connections: {err}");
+    assert_eq!((ended, out.as_str()), (Some(code), ""), "{arguments:?} {door:?}: {err}");
     for part in parts {
-        assert!(errors.contains(part), "{part:?} is missing in: {errors}");
+        assert!(err.contains(part), "{arguments:?}: {part:?} is missing in: {err}");
     }
     // Mistakes in settings have a headline.
-    assert_eq!(errors.lines().count(), if code == 2 { 2 } else { 1 }, "{errors}");
-    assert!(!errors.contains("-secret") && !errors.contains("wrong word"), "a secret is told: {errors}");
+    assert_eq!(err.lines().count(), if code == 2 { 2 } else { 1 }, "{arguments:?}: {err}");
+    assert!(!err.contains("-secret") && !err.contains("wrong word"), "a secret is told: {err}");
+    assert!(took < Duration::from_secs(20), "{arguments:?} took {took:?}: {err}");
+    // About once a second, and a look at a certificate is a connection of its own.
+    let at_most = if code == 2 { 0 } else { 3 + 2 * took.as_secs() };
+    assert!(came <= at_most, "{arguments:?}: {came} connections in {took:?}: {err}");
 }
 
 #[test]
 fn every_protocol_and_mechanism_lets_us_in() {
     let secured = Secured::shared();
-    let doors = [
-        ("ssl", secured.ssl()),
-        ("ssl with a certificate of ours", secured.mutual()),
-        ("another name, not looked at", secured.other_name().set("KAFKA_SSL_ENDPOINT_ALGORITHM", "none")),
-        ("PLAIN", secured.sasl_ssl("PLAIN", ADMIN)),
-        ("SCRAM-SHA-256", secured.sasl_ssl("SCRAM-SHA-256", ADMIN)),
-        ("SCRAM-SHA-512", secured.sasl_ssl("SCRAM-SHA-512", ADMIN)),
-        ("OAUTHBEARER", secured.sasl_ssl("OAUTHBEARER", ADMIN)),
-        ("PLAIN without TLS", secured.sasl_plaintext("PLAIN", ADMIN)),
-        ("SCRAM without TLS", secured.sasl_plaintext("SCRAM-SHA-256", ADMIN)),
-    ];
-    for (what, door) in doors {
+    for (what, door) in secured.open_doors() {
         let topic = secured.kafka.topic("secured", 2);
         let setup = door.setup(&secured.kafka, &topic);
         let (code, output, errors) = describe(&setup, &topic);

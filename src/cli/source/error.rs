@@ -4,15 +4,21 @@ use std::path::PathBuf;
 
 use crate::client::{ClientError, ConfigError};
 use crate::config::KafkaConfig;
-use crate::kafka::reading::Complaint;
-use crate::observe::stats::KafkaTrouble;
+use crate::kafka::reading::Denied;
+use crate::kafka::refusal::{self, Refusal};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// Wrong credentials, an unknown authority, or a protocol that the broker does not speak. Does not heal.
-    #[error("the Kafka brokers at {brokers} refuse us: {why}. {step}")]
-    Security { brokers: String, why: String, step: String },
+    /// Credentials, a certificate, a protocol: the text names the setting. Does not heal.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Heals by giving the rights.
+    #[error(
+        "{who} not allowed to read topic {topic:?}: it needs Describe and Read there; give it these rights, or set \
+         kafka.sasl_username to a user that has them"
+    )]
+    NotAllowed { who: String, topic: String },
     #[error("topic {0:?} does not exist: name another one with --kafka-topic, or create it")]
     NoTopic(String),
     #[error(
@@ -23,9 +29,9 @@ pub enum SourceError {
     Unreachable { brokers: String, why: String },
     #[error("Kafka refuses to be read")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    #[error("--gateway is wrong")]
+    #[error("--gateway (or DASHSTREAM_GATEWAY) is wrong")]
     GatewayAddress(#[from] ConfigError),
-    #[error("the gateway at {url} cannot be read: check --gateway, and that the gateway runs")]
+    #[error("the gateway at {url} cannot be read: check --gateway (or DASHSTREAM_GATEWAY), and that the gateway runs")]
     Gateway { url: String, source: ClientError },
     #[error("the system refuses a thread: look at the limits of the process")]
     Thread(#[source] std::io::Error),
@@ -41,8 +47,7 @@ impl SourceError {
     /// 2 what was asked for is wrong, 1 it failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Security { .. }
-            | Self::NoTopic(_)
+            Self::NoTopic(_)
             | Self::NoPartition { .. }
             | Self::GatewayAddress(_)
             | Self::Unsupported { .. }
@@ -58,20 +63,10 @@ fn because(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
 }
 
-/// One line that says which settings to look at, whatever the brokers' library said.
-pub(super) fn security(kafka: &KafkaConfig, complaint: &Complaint) -> SourceError {
-    let lower = complaint.text.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let step = if complaint.kind == KafkaTrouble::Authorization {
-        "Ask for the right to read the topic, or use another kafka.sasl_username"
-    } else if says(&["hostname", "host name", "ip address mismatch"]) {
-        "The certificate is for another name: mend kafka.brokers, or see kafka.ssl_endpoint_algorithm"
-    } else if says(&["expired"]) {
-        "The certificate has expired: renew the brokers' certificate, or kafka.ssl_certificate_location"
-    } else if says(&["certificate", "ssl", "tls"]) {
-        "Check kafka.ssl_ca_location and kafka.security_protocol"
-    } else {
-        "Check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password"
-    };
-    SourceError::Security { brokers: kafka.brokers.clone(), why: complaint.text.clone(), step: step.to_owned() }
+/// Why we are denied, as the settings of these brokers put it.
+pub(super) fn denied(kafka: &KafkaConfig, denied: Denied) -> SourceError {
+    match denied {
+        Denied::Entry(refusal) => SourceError::Refused(refusal.looked_into(&kafka.security)),
+        Denied::Topic => SourceError::NotAllowed { who: refusal::who_is(&kafka.security), topic: kafka.topic.clone() },
+    }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io, net, thread};
 
 use super::broker::{die_with_parent, scratch};
+use super::command::{Answer, answer_with};
 use super::gateway::Setup;
 use super::kafka::Kafka;
 use super::ports;
@@ -20,6 +21,8 @@ use super::ports;
 pub const ADMIN: (&str, &str) = ("admin", "admin-secret");
 /// May do what [`Secured::allow`] gave.
 pub const BOB: (&str, &str) = ("bob", "bob-secret");
+/// Opens `client-locked.key`.
+pub const KEY_PASSWORD: &str = "open-secret";
 
 pub struct Secured {
     /// Ends with the process; held so that it is somebody's.
@@ -53,6 +56,13 @@ impl Door {
     pub fn without(mut self, key: &str) -> Self {
         self.environment.retain(|(name, _)| *name != key);
         self
+    }
+
+    /// What a command answers that goes through this door.
+    pub fn answer(&self, topic: &str, arguments: &[&str]) -> Answer {
+        let ours = [("KAFKA_BROKERS", self.brokers.as_str()), ("KAFKA_TOPIC", topic)];
+        let given = self.environment.iter().map(|(name, text)| (*name, text.as_str()));
+        answer_with(arguments, &ours.into_iter().chain(given).collect::<Vec<_>>())
     }
 
     /// A setup of the gateway that goes through this door.
@@ -189,6 +199,28 @@ impl Secured {
             .set("KAFKA_SSL_KEY_LOCATION", self.file("client.key"))
     }
 
+    /// The same, with a key that only [`KEY_PASSWORD`] opens.
+    pub fn mutual_locked(&self) -> Door {
+        self.mutual()
+            .set("KAFKA_SSL_KEY_LOCATION", self.file("client-locked.key"))
+            .set("DASHSTREAM_KAFKA_SSL_KEY_PASSWORD", KEY_PASSWORD)
+    }
+
+    /// Every protocol and mechanism, for somebody who may do everything.
+    pub fn open_doors(&self) -> Vec<(&'static str, Door)> {
+        vec![
+            ("ssl", self.ssl()),
+            ("ssl with a certificate of ours", self.mutual()),
+            ("another name, not looked at", self.other_name().set("KAFKA_SSL_ENDPOINT_ALGORITHM", "none")),
+            ("PLAIN", self.sasl_ssl("PLAIN", ADMIN)),
+            ("SCRAM-SHA-256", self.sasl_ssl("SCRAM-SHA-256", ADMIN)),
+            ("SCRAM-SHA-512", self.sasl_ssl("SCRAM-SHA-512", ADMIN)),
+            ("OAUTHBEARER", self.sasl_ssl("OAUTHBEARER", ADMIN)),
+            ("PLAIN without TLS", self.sasl_plaintext("PLAIN", ADMIN)),
+            ("SCRAM without TLS", self.sasl_plaintext("SCRAM-SHA-256", ADMIN)),
+        ]
+    }
+
     /// Its certificate was valid for a moment, and that is over.
     pub fn expired(&self) -> Door {
         self.door(self.expired, "ssl")
@@ -267,6 +299,8 @@ pub fn make_certificates(directory: &Path) {
         let store: io::Result<String> = store.into_iter().collect();
         fs::write(directory.join(file("-store.pem")), store.expect("key and certificate")).expect("a store");
     }
+    let lock = ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", "client.key", "-out", "client-locked.key"];
+    openssl(directory, &[&lock[..], &["-passout", &format!("pass:{KEY_PASSWORD}")]].concat());
     fs::write(directory.join("empty.pem"), "").expect("a file without a certificate");
 }
 
