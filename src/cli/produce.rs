@@ -15,6 +15,7 @@ use super::source::SourceError;
 use super::source::objects::each_event;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
+use crate::analysis::text::counted;
 use crate::config::Loaded;
 use crate::producer::{Flushed, Options, Outgoing, Producer, Redaction, Rejected, StartError, Why};
 use crate::wire::proto::DashStreamMessage;
@@ -212,11 +213,13 @@ fn print(
         });
         writeln!(output, "{counts}")?;
     } else {
-        writeln!(
-            output,
-            "{read} events read: {delivered} delivered, {rejected} not accepted, {refused} refused by Kafka, {unknown} \
-             unknown"
-        )?;
+        let counts =
+            format!("{delivered} delivered, {rejected} not accepted, {refused} refused by Kafka, {unknown} unknown");
+        let passed_over = match passed_over {
+            0 => String::new(),
+            findings => format!("; {} passed over", counted(findings, "finding")),
+        };
+        writeln!(output, "{} read: {counts}{passed_over}", counted(*read, "event"))?;
     }
     output.flush()?;
     Ok(())
