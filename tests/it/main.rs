@@ -42,4 +42,5 @@ mod cli_reads_a_topic;
 mod cli_exports_a_million;
 mod cli_explains_a_run;
 mod every_form_is_as_committed;
+mod readme_runs_as_written;
 mod watch_survives_a_resize_and_a_lost_connection;

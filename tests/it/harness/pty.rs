@@ -64,6 +64,10 @@ impl Pty {
         Self { process, master, screen }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn resize(&self, rows: u16, columns: u16) {
         self.screen.lock().expect("not poisoned").screen_mut().set_size(cells(rows), cells(columns));
         let wanted = size(rows, columns);
