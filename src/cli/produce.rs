@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::builder::PathBufValueParser;
@@ -17,7 +18,9 @@ use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::analysis::text::counted;
 use crate::config::Loaded;
-use crate::producer::{Flushed, Options, Outgoing, Producer, Redaction, Rejected, StartError, Why};
+use crate::producer::{
+    Flushed, OnRefused, Options, Outgoing, Producer, Reason, Redaction, Refused, Rejected, StartError, Why,
+};
 use crate::wire::proto::DashStreamMessage;
 
 /// How long one event waits for room before it counts as not accepted.
@@ -38,7 +41,7 @@ pub enum ProduceError {
     Stuck { number: u64, why: Why },
     /// Each of the first was named.
     #[error(
-        "{rejected} of {read} events were not accepted, {refused} were refused by Kafka, {unknown} may be there or not"
+        "not every event is on the topic: of {read}, {rejected} not accepted, {refused} refused by Kafka, {unknown} unknown"
     )]
     NotAll { read: u64, rejected: u64, refused: u64, unknown: u64 },
 }
@@ -113,6 +116,9 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     if matches.get_flag("keep-secrets") {
         options.redaction = Redaction::Off;
     }
+    let refusals = Refusals::default();
+    let seen = refusals.clone();
+    options.on_refused = OnRefused::Caller(Box::new(move |refused| seen.note(refused)));
     let settle = options.delivery_timeout + SETTLE;
     let producer = Producer::start(options).map_err(ProduceError::from)?;
     let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
@@ -124,6 +130,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let flushed = producer.close(settle);
     let passed_over = *sent.as_ref().unwrap_or(&0);
     print(matches, &sending, passed_over, flushed, output)?;
+    refusals.remark();
     sent.map_err(CliError::from)?;
     let Flushed { refused, unknown, .. } = flushed;
     let Sending { read, rejected, .. } = sending;
@@ -139,6 +146,27 @@ fn open(path: &Path) -> Result<Box<dyn Read>, ProduceError> {
     }
     let file = File::open(path).map_err(|source| SourceError::File { path: path.to_owned(), source })?;
     Ok(Box::new(file))
+}
+
+/// Why Kafka refused events, and how many. There are few reasons, and often one for all.
+#[derive(Clone, Default)]
+struct Refusals(Arc<Mutex<Vec<(Reason, u64)>>>);
+
+impl Refusals {
+    fn note(&self, refused: &Refused<'_>) {
+        let events = refused.sequences.1.saturating_sub(refused.sequences.0) + 1;
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match reasons.iter_mut().find(|(reason, _)| *reason == refused.reason) {
+            Some((_, number)) => *number += events,
+            None => reasons.push((refused.reason, events)),
+        }
+    }
+
+    fn remark(&self) {
+        for (reason, events) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            reading::remark(&format!("{} refused by Kafka: {reason}", counted(*events, "event")));
+        }
+    }
 }
 
 struct Sending {
