@@ -43,4 +43,5 @@ mod cli_exports_a_million;
 mod cli_explains_a_run;
 mod every_form_is_as_committed;
 mod readme_runs_as_written;
+mod the_examples_run;
 mod watch_survives_a_resize_and_a_lost_connection;
