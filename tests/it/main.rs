@@ -40,6 +40,7 @@ mod secured_clusters;
 mod cli_sends_events;
 mod cli_reads_a_topic;
 mod cli_exports_a_million;
+mod progress_is_for_who_looks;
 mod cli_explains_a_run;
 mod every_form_is_as_committed;
 mod readme_runs_as_written;
