@@ -368,22 +368,3 @@ fn a_broken_topic_breaks_nobody() {
         "{objects:?}"
     );
 }
-
-#[test]
-fn shells_and_manuals_are_served() {
-    for (shell, part) in [("bash", "_dashstream()"), ("zsh", "#compdef dashstream"), ("fish", "complete -c dashstream")]
-    {
-        let answer = answer(&["completions", shell]).expect(shell);
-        assert!(answer.out.contains(part) && answer.out.contains("event-type"), "{shell}: {}", answer.out.len());
-    }
-    for name in ["tail", "runs", "replay", "export", "serve"] {
-        let page = answer(&["man", name]).expect(name).out;
-        assert!(page.contains(".TH") && page.contains(&format!("dashstream\\-{name}")), "{page}");
-    }
-    let folder = std::env::temp_dir().join(Kafka::shared().fresh_name("man"));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    answer(&["man", "--write", folder.to_str().expect("UTF-8")]).expect("man");
-    let page = std::fs::read_to_string(folder.join("dashstream-tail.1")).expect("a page");
-    assert!(page.contains("DASHSTREAM_KAFKA_BROKERS"), "environment names are there");
-    std::fs::remove_dir_all(&folder).expect("ours");
-}

@@ -42,6 +42,7 @@ mod cli_reads_a_topic;
 mod cli_exports_a_million;
 mod progress_is_for_who_looks;
 mod cli_explains_a_run;
+mod shells_and_manuals_are_served;
 mod every_form_is_as_committed;
 mod readme_runs_as_written;
 mod the_examples_run;
