@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashstream::producer::proto::dash_stream_message::Message;
+use dashstream::producer::proto::tool_execution::ExecutionStage;
 use dashstream::producer::proto::{TokenChunk, ToolExecution};
 use dashstream::producer::{
     Access, Batching, Event, EventType, Metrics, OnRefused, Options, Outgoing, Producer, StateTracker,
@@ -70,19 +71,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut run = Run { producer: producer.clone(), thread, state: producer.state(), lost: 0 };
     run.say(Event::of(EventType::GraphStart, "").with("graph_name", "example"));
     let mut notes = Vec::new();
-    for (step, node) in ["plan", "search", "answer"].into_iter().enumerate() {
+    let nodes = ["plan", "search", "answer"];
+    for (step, node) in nodes.into_iter().enumerate() {
+        if step > 0 {
+            let edge = Event::of(EventType::EdgeTraversal, "").with("edge_from", nodes[step - 1]);
+            run.say(edge.with("edge_to", node));
+        }
         let began = Instant::now();
         run.say(Event::of(EventType::NodeStart, node));
         let text = think(&mut run, node, step);
         if node == "search" {
             // The key is taken out before the event leaves.
             let arguments = json!({ "query": text, "api_key": "sk-not-a-real-key-0123456789" });
-            run.say(ToolExecution {
+            let tool = |stage: ExecutionStage| ToolExecution {
                 call_id: format!("call-{step}"),
                 tool_name: "web_search".to_owned(),
-                arguments: arguments.to_string().into_bytes(),
+                stage: stage.into(),
                 ..ToolExecution::default()
-            });
+            };
+            let arguments = arguments.to_string().into_bytes();
+            run.say(ToolExecution { arguments, ..tool(ExecutionStage::Started) });
+            run.say(ToolExecution { result: b"[]".to_vec(), ..tool(ExecutionStage::Completed) });
         }
         notes.push(text);
         run.state(json!({ "goal": "say hello", "step": step, "notes": notes }));
@@ -106,7 +115,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn think(run: &mut Run, node: &str, step: usize) -> String {
     let request = format!("request-{step}");
     let words = ["I", "will", node, "now"];
-    run.say(Event { llm_request_id: request.clone(), ..Event::of(EventType::LlmStart, node) });
+    let start = Event { llm_request_id: request.clone(), ..Event::of(EventType::LlmStart, node) };
+    run.say(start.with("model", "example"));
     for (index, word) in words.iter().enumerate() {
         run.say(TokenChunk {
             request_id: request.clone(),
@@ -118,6 +128,6 @@ fn think(run: &mut Run, node: &str, step: usize) -> String {
         });
     }
     let end = Event { llm_request_id: request, ..Event::of(EventType::LlmEnd, node) };
-    run.say(end.with("input_tokens", 12).with("output_tokens", words.len() as i64));
+    run.say(end.with("model", "example").with("input_tokens", 12).with("output_tokens", words.len() as i64));
     words.join(" ")
 }

@@ -55,6 +55,11 @@ impl Sum {
         }
     }
 
+    /// In all digits; `None` where no call has a price.
+    pub fn known_cost(&self) -> Option<String> {
+        (self.calls > self.unpriced).then(|| self.cost.exact())
+    }
+
     pub fn tokens(&self) -> u64 {
         self.input.saturating_add(self.output)
     }

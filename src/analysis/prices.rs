@@ -15,6 +15,11 @@ impl Money {
         Money(self.0.saturating_add(other.0))
     }
 
+    /// What is between the two.
+    pub fn apart(self, other: Money) -> Money {
+        Money(self.0.abs_diff(other.0))
+    }
+
     /// Whole percent of a sum; `None` of nothing.
     pub fn percent_of(self, sum: Money) -> Option<u128> {
         // Far below the largest number for any money that there is.

@@ -5,7 +5,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use crate::wire::proto::DashStreamMessage;
+use crate::wire::proto::dash_stream_message::Message as Payload;
+use crate::wire::proto::error::Severity;
+use crate::wire::proto::tool_execution::ExecutionStage;
+use crate::wire::proto::{DashStreamMessage, EventType};
 
 use super::limits::{BYTES_MAX, EVENTS_MAX, NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_MAX, THREADS_MAX};
 use super::note::Note;
@@ -77,10 +80,29 @@ impl Run {
 
 /// Whether something failed, and not just did not go well the first time.
 pub fn is_error(what: &What) -> bool {
-    use crate::wire::proto::error::Severity;
     match what {
         What::GraphError { .. } | What::NodeError { .. } | What::ModelError { .. } | What::ToolError { .. } => true,
         What::Error { severity, .. } => !matches!(severity, Severity::Debug | Severity::Info | Severity::Warning),
+        _ => false,
+    }
+}
+
+/// The same of a message, for those who look at nothing else of it.
+pub fn is_failure(message: &DashStreamMessage) -> bool {
+    match &message.message {
+        Some(Payload::Event(event)) => {
+            use EventType::{GraphError, LlmError, NodeError, ToolError};
+            matches!(event.event_type(), GraphError | NodeError | LlmError | ToolError)
+        }
+        Some(Payload::Error(error)) => {
+            !matches!(error.severity(), Severity::Debug | Severity::Info | Severity::Warning)
+        }
+        Some(Payload::ToolExecution(tool)) => match tool.stage() {
+            // It is tried again.
+            ExecutionStage::Retrying => false,
+            ExecutionStage::Failed => true,
+            _ => !tool.error.is_empty(),
+        },
         _ => false,
     }
 }
@@ -386,6 +408,33 @@ mod tests {
         assert_eq!(ids(&runs), ["t/run#2 failed 4"]);
         let (runs, _) = script.collect(vec![Wanted::parse("another")]);
         assert_eq!(ids(&runs), [""; 0]);
+    }
+
+    #[test]
+    fn a_message_fails_when_what_it_tells_is_an_error() {
+        use crate::wire::proto::{Error, Event, Header, ToolExecution};
+        use crate::words::{Offset, PartitionId};
+        let header = Some(Header { thread_id: "run".to_owned(), ..Header::default() });
+        let mut payloads = Vec::new();
+        for number in 0..128 {
+            payloads.push(Payload::Event(Event { header: header.clone(), event_type: number, ..Event::default() }));
+            payloads.push(Payload::Error(Error { header: header.clone(), severity: number, ..Error::default() }));
+            for error in ["", "busy"] {
+                let (header, error) = (header.clone(), error.to_owned());
+                let tool = ToolExecution { header, stage: number, error, ..ToolExecution::default() };
+                payloads.push(Payload::ToolExecution(tool));
+            }
+        }
+        let place = Place { partition: PartitionId(0), offset: Offset(0), timestamp_ms: None };
+        let mut failures = 0;
+        for payload in payloads {
+            let message = DashStreamMessage { message: Some(payload) };
+            let told = tell(place, &message);
+            let Some((_, told)) = &told[0] else { panic!("it names its thread: {message:?}") };
+            assert_eq!(is_failure(&message), is_error(&told.what), "{message:?}");
+            failures += u32::from(is_failure(&message));
+        }
+        assert!((100..400).contains(&failures), "{failures} fail, and others do not");
     }
 
     #[test]

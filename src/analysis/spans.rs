@@ -277,7 +277,7 @@ impl Pairer {
         if call.request.is_some() && self.known.contains_key(&(SpanKind::Model, key.clone())) {
             return;
         }
-        let model = call.model.as_deref().unwrap_or("model");
+        let model = call.model.as_deref().unwrap_or(NO_MODEL);
         let span = self.starts(SpanKind::Model, &key, model, call.node.clone(), index, event);
         if call.request.is_some() {
             self.known.insert((SpanKind::Model, key), span);
@@ -288,20 +288,24 @@ impl Pairer {
         let key = model_key(call);
         let entry = (SpanKind::Model, key.clone());
         if let Some(span) = self.known.get(&entry).copied() {
-            // A call of which only chunks told has learnt its node and model now.
-            if self.all[span].name == "model"
-                && let Some(model) = &call.model
-            {
-                self.all[span].name.clone_from(model);
-            }
+            self.learn_model(span, call);
             if self.all[span].end_at.is_some() {
                 return;
             }
         }
-        let model = call.model.as_deref().unwrap_or("model");
+        let model = call.model.as_deref().unwrap_or(NO_MODEL);
         self.ends(SpanKind::Model, &key, model, call.node.clone(), end, error);
         if call.request.is_some() && !self.known.contains_key(&entry) {
             self.known.insert(entry, self.all.len() - 1);
+        }
+    }
+
+    /// Not every message of a call need name its model.
+    fn learn_model(&mut self, span: usize, call: &ModelRef) {
+        if self.all[span].name == NO_MODEL
+            && let Some(model) = &call.model
+        {
+            self.all[span].name.clone_from(model);
         }
     }
 
@@ -309,6 +313,7 @@ impl Pairer {
         let call = ModelRef { request: Some(request.to_owned()), node: None, model: model.clone() };
         self.model_starts(&call, index, event);
         if let Some(span) = self.known.get(&(SpanKind::Model, model_key(&call))).copied() {
+            self.learn_model(span, &call);
             let first = &mut self.all[span].first_token_us;
             *first = Some(first.map_or(event.at_us, |first| first.min(event.at_us)));
             if self.all[span].end_at.is_none() {
@@ -388,6 +393,9 @@ impl Pairer {
         Spans { all: self.all, notes }
     }
 }
+
+/// Stands for a model that nobody has named yet.
+const NO_MODEL: &str = "model";
 
 fn model_key(call: &ModelRef) -> String {
     match (&call.request, &call.node) {
@@ -488,6 +496,20 @@ mod tests {
             lines(&script),
             ["graph run <- 0+50 no end", "node a <run 0+50 no end", "model small <a 20+20 no end"]
         );
+    }
+
+    #[test]
+    fn a_model_is_named_by_whatever_names_it() {
+        let mut script = Script::new("t", "run");
+        let about = |script: &mut Script, event_type: EventType| {
+            script.event_with(event_type, "a", &[], |event| event.llm_request_id = "r".to_owned());
+        };
+        script.start("a");
+        about(&mut script, EventType::LlmStart);
+        script.wait(5).chunk("r", |_| {}).chunk("r", |chunk| chunk.model = "small".to_owned()).wait(5);
+        about(&mut script, EventType::LlmEnd);
+        script.end("a");
+        assert_eq!(lines(&script)[2], "model small <a 0+10 paired");
     }
 
     #[test]

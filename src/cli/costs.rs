@@ -108,7 +108,12 @@ fn human(reading: &Reading, by: By, table: &CostTable, priced: bool) -> String {
     let cells = |name: &str, sum: &Sum| {
         let mut cells = vec![name.to_owned(), count(sum.calls), count(sum.input), count(sum.output)];
         if priced {
-            let whole = if sum.unpriced > 0 { "+" } else { "" };
+            // Beside a sum that is more than that, a blank keeps the digits below each other.
+            let whole = match (sum.unpriced, table.total.unpriced) {
+                (1.., _) => "+",
+                (0, 1..) => " ",
+                (0, 0) => "",
+            };
             let share = sum.cost.percent_of(table.total.cost).map_or("-".to_owned(), |percent| format!("{percent} %"));
             match sum.unpriced == sum.calls {
                 true => cells.extend(["-".to_owned(), "-".to_owned()]),

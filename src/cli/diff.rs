@@ -135,7 +135,12 @@ fn states(style: &Style, run: &Run, asked: &[String], sides: &[Trail; 2]) -> Str
 
 fn changes(style: &Style, sides: &[Trail], indent: &str, text: &mut String) {
     let Some((before, after)) = values(sides) else {
-        text.push_str(&format!("{indent}{}\n", style.paint(YELLOW, "a state is not known there")));
+        let said = match sides {
+            [Trail { state: Some(_), .. }, _] => "the state of the second is not known there",
+            [_, Trail { state: Some(_), .. }] => "the state of the first is not known there",
+            _ => "neither state is known there",
+        };
+        text.push_str(&format!("{indent}{}\n", style.paint(YELLOW, said)));
         return;
     };
     let (found, left_out) = differences(before, after);
@@ -206,7 +211,7 @@ fn beside(style: &Style, a: &Findings<'_>, b: &Findings<'_>, priced: bool) -> St
     let numbers: [(&str, Number); 5] = [
         ("events", |one| one.run.events.len() as u64),
         ("errors", |one| one.run.errors().count() as u64),
-        ("model calls", |one| one.profile.sum.calls),
+        ("model calls", |one| one.spans.of_kind(SpanKind::Model).count() as u64),
         ("input tokens", |one| one.profile.sum.input),
         ("output tokens", |one| one.profile.sum.output),
     ];
@@ -215,14 +220,24 @@ fn beside(style: &Style, a: &Findings<'_>, b: &Findings<'_>, priced: bool) -> St
     }
     if priced {
         let cost = |one: &Findings<'_>| one.profile.sum.cost;
-        let change = if cost(a) == cost(b) { "=" } else { "" };
-        sheet.row(vec!["cost".to_owned(), cost(a).to_string(), cost(b).to_string(), change.to_owned()]);
+        let apart = cost(a).apart(cost(b));
+        let change = match cost(b).cmp(&cost(a)) {
+            std::cmp::Ordering::Equal => "=".to_owned(),
+            std::cmp::Ordering::Greater => format!("+{apart}"),
+            std::cmp::Ordering::Less => format!("-{apart}"),
+        };
+        sheet.row(vec!["cost".to_owned(), cost(a).to_string(), cost(b).to_string(), change]);
     }
     for (kind, name, first, second) in rows(a, b) {
         let said =
             |row: Option<&Row>| row.map_or("-".to_owned(), |row| format!("{}x {}", row.times, duration(row.total_us)));
         let us = |row: Option<&Row>| row.map_or(0, |row| row.total_us);
-        let change = delta(us(first), us(second));
+        let change = match (first, second) {
+            // What is on one side alone is no equal, also where it took no time.
+            (Some(row), None) => format!("-{}", duration(row.total_us)),
+            (None, Some(row)) => format!("+{}", duration(row.total_us)),
+            _ => delta(us(first), us(second)),
+        };
         let failed = [first, second].into_iter().flatten().any(|row| row.failed > 0);
         let cells = vec![format!("{} {name}", kind.label()), said(first), said(second), change];
         sheet.coloured(if failed { RED } else { "" }, cells);
@@ -249,9 +264,10 @@ fn document(a: &Findings<'_>, b: &Findings<'_>) -> String {
             "duration_us": one.profile.took_us.to_string(),
             "events": one.run.events.len(),
             "errors": one.run.errors().count(),
-            "calls": one.profile.sum.calls,
+            "calls": one.spans.of_kind(SpanKind::Model).count(),
             "input_tokens": one.profile.sum.input,
             "output_tokens": one.profile.sum.output,
+            "cost": one.profile.sum.known_cost(),
             "notes": texts(&one.notes),
         })
     };

@@ -9,13 +9,15 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::CliError;
 use crate::config::{predecessor, table};
 use crate::observe::metrics;
+use crate::producer;
 use crate::words::CloseReason;
 
 /// One table: its name, and how it is made.
 pub type Table = (&'static str, fn() -> String);
 
 /// Every table of the README, in the order of its sections.
-pub const TABLES: [Table; 4] = [
+pub const TABLES: [Table; 5] = [
+    ("producer-metrics", producer::Metrics::markdown),
     ("config", table::markdown),
     ("retired", predecessor::markdown),
     ("metrics", metrics::markdown),

@@ -22,7 +22,7 @@ const FLAGS: Flags = Flags {
 
 pub fn command() -> Command {
     let command = Command::new("export")
-        .about("Write events as json, jsonl or csv, to be read again or by other tools")
+        .about("Write events as json, jsonl, csv or spans, to be read again or by other tools")
         .long_about(
             "Writes everything up to where the log ends now, in constant memory. json is one document with the events \
              first and their sum behind them; jsonl is one object per line; csv has the predecessor's columns, then \

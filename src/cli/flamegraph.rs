@@ -64,7 +64,8 @@ fn svg(runs: &[Run], spans: &[Spans], lines: Vec<String>) -> Result<Vec<u8>, Cli
     let mut options = Options::default();
     options.title = runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>().join(", ");
     let took: i64 = spans.iter().fold(0, |sum, spans| sum.saturating_add(spans.root().took_us()));
-    options.subtitle = Some(format!("{}, in microseconds of what was its own", duration(took)));
+    options.subtitle =
+        Some(format!("{} long; width is time, and branches that ran in parallel stand side by side", duration(took)));
     options.count_name = "µs".to_owned();
     options.name_type = "Step:".to_owned();
     // Equal runs make equal pictures.

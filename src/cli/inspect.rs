@@ -235,7 +235,7 @@ fn document(one: &Findings<'_>, with_state: bool) -> Value {
         "critical_path": path,
         "spans": all,
         "tokens": { "calls": sum.calls, "input": sum.input, "output": sum.output },
-        "cost": (sum.calls > sum.unpriced).then(|| sum.cost.exact()),
+        "cost": sum.known_cost(),
         "unpriced_calls": sum.unpriced,
         "state": state,
     })

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::builder::PathBufValueParser;
@@ -16,8 +16,11 @@ use super::source::SourceError;
 use super::source::objects::each_event;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
+use crate::analysis::text::counted;
 use crate::config::Loaded;
-use crate::producer::{Flushed, OnRefused, Options, Outgoing, Producer, Reason, Redaction, Rejected, StartError, Why};
+use crate::producer::{
+    Flushed, OnRefused, Options, Outgoing, Producer, Reason, Redaction, Refused, Rejected, StartError, Why,
+};
 use crate::topics::{Cluster, TopicsError};
 use crate::wire::proto::DashStreamMessage;
 
@@ -41,7 +44,8 @@ pub enum ProduceError {
     Topics(#[from] TopicsError),
     /// Each of the first was named.
     #[error(
-        "{rejected} of {read} events were not accepted, {refused} were refused by Kafka, {unknown} may be there or not{}", because(.why)
+        "not every event is on the topic: of {read}, {rejected} not accepted, {refused} refused by Kafka, {unknown} unknown{}",
+        because(.why)
     )]
     NotAll { read: u64, rejected: u64, refused: u64, unknown: u64, why: Option<Reason> },
     /// Nothing that comes after it would be taken either. Heals by giving the right.
@@ -125,14 +129,11 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     // Asked before, since a producer only knows that its time is over.
     let mut cluster = Cluster::new(&config).map_err(ProduceError::from)?;
     cluster.partitions_of(&topic).map_err(ProduceError::from)?;
-    let refused_for = Arc::new(OnceLock::new());
+    let refusals = Refusals::default();
     let mut options = Options::new(config.kafka.access(), topic.clone());
     options.on_refused = OnRefused::Caller(Box::new({
-        let refused_for = refused_for.clone();
-        move |refused| {
-            // The first one tells.
-            refused_for.set(refused.reason).ok();
-        }
+        let refusals = refusals.clone();
+        move |refused| refusals.note(refused)
     }));
     options.tenant = matches.get_one::<String>("tenant").cloned().unwrap_or_default();
     if matches.get_flag("keep-secrets") {
@@ -143,7 +144,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
     let sent = each_event::<ProduceError>(&mut *input, &path, |number, message| {
         sending.send(number, message, &producer, &stop)?;
-        Ok(!stop.is_asked() && refused_for.get() != Some(&Reason::NotAuthorized))
+        Ok(!stop.is_asked() && !refusals.are_for(Reason::NotAuthorized))
     });
     // Also where the input ended badly: what was accepted is on its way, and is counted.
     producer.flush(settle);
@@ -152,15 +153,15 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let passed_over = *sent.as_ref().unwrap_or(&0);
     print(matches, &sending, passed_over, flushed, output)?;
     let Flushed { refused, unknown, .. } = flushed;
-    let why = fatal.or(refused_for.get().copied());
-    if why == Some(Reason::NotAuthorized) {
+    if fatal == Some(Reason::NotAuthorized) || refusals.are_for(Reason::NotAuthorized) {
         return Err(ProduceError::NotAllowed { refused, why: cluster.not_allowed_to_write(&topic) }.into());
     }
+    refusals.remark();
     sent.map_err(CliError::from)?;
     let Sending { read, rejected, .. } = sending;
     match rejected + refused + unknown {
         0 => Ok(()),
-        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown, why }.into()),
+        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown, why: fatal }.into()),
     }
 }
 
@@ -170,6 +171,31 @@ fn open(path: &Path) -> Result<Box<dyn Read>, ProduceError> {
     }
     let file = File::open(path).map_err(|source| SourceError::File { path: path.to_owned(), source })?;
     Ok(Box::new(file))
+}
+
+/// Why Kafka refused events, and how many. There are few reasons, and often one for all.
+#[derive(Clone, Default)]
+struct Refusals(Arc<Mutex<Vec<(Reason, u64)>>>);
+
+impl Refusals {
+    fn note(&self, refused: &Refused<'_>) {
+        let events = refused.sequences.1.saturating_sub(refused.sequences.0) + 1;
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match reasons.iter_mut().find(|(reason, _)| *reason == refused.reason) {
+            Some((_, number)) => *number += events,
+            None => reasons.push((refused.reason, events)),
+        }
+    }
+
+    fn are_for(&self, wanted: Reason) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(reason, _)| *reason == wanted)
+    }
+
+    fn remark(&self) {
+        for (reason, events) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            reading::remark(&format!("{} refused by Kafka: {reason}", counted(*events, "event")));
+        }
+    }
 }
 
 struct Sending {
@@ -244,11 +270,13 @@ fn print(
         });
         writeln!(output, "{counts}")?;
     } else {
-        writeln!(
-            output,
-            "{read} events read: {delivered} delivered, {rejected} not accepted, {refused} refused by Kafka, {unknown} \
-             unknown"
-        )?;
+        let counts =
+            format!("{delivered} delivered, {rejected} not accepted, {refused} refused by Kafka, {unknown} unknown");
+        let passed_over = match passed_over {
+            0 => String::new(),
+            findings => format!("; {} passed over", counted(findings, "finding")),
+        };
+        writeln!(output, "{} read: {counts}{passed_over}", counted(*read, "event"))?;
     }
     output.flush()?;
     Ok(())

@@ -144,7 +144,7 @@ fn document(one: &Findings<'_>, top: usize) -> Value {
                 "longest_us": row.most_us.to_string(),
                 "input_tokens": row.sum.input,
                 "output_tokens": row.sum.output,
-                "cost": (row.sum.calls > row.sum.unpriced).then(|| row.sum.cost.exact()),
+                "cost": row.sum.known_cost(),
             })
         })
         .collect();

@@ -11,8 +11,7 @@ use super::reading::{self, Flags, Reading};
 use super::show::{Form, Printer, line, terminal};
 use super::source::{Item, start};
 use super::stop::Stop;
-use crate::wire::proto::DashStreamMessage;
-use crate::wire::proto::dash_stream_message::Message as Payload;
+use crate::analysis::runs::is_failure;
 
 const FLAGS: Flags = Flags {
     from: "earliest",
@@ -63,7 +62,7 @@ pub fn command() -> Command {
             Arg::new("stop-on-error")
                 .long("stop-on-error")
                 .action(ArgAction::SetTrue)
-                .help("End after the first error: an error message, a *_ERROR event, a failed tool")
+                .help("End after the first error: an error message (no warning), a *_ERROR event, a failed tool")
                 .help_heading("Which events (repeat a flag, or use commas, for any of several)"),
         );
     reading::with_flags(
@@ -108,7 +107,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
                 }
             }
             before = time.max(before);
-            last = stop_on_error && is_error(&seen.message);
+            last = stop_on_error && is_failure(&seen.message);
         }
         if *item == Item::Idle {
             printer.flush()?;
@@ -138,15 +137,6 @@ impl Pace {
         }
         let seconds = micros as f64 / 1e6 / self.speed;
         Duration::try_from_secs_f64(seconds).unwrap_or(self.pause_max).min(self.pause_max)
-    }
-}
-
-fn is_error(message: &DashStreamMessage) -> bool {
-    match &message.message {
-        Some(Payload::Error(_)) => true,
-        Some(Payload::Event(event)) => event.event_type().as_str_name().ends_with("_ERROR"),
-        Some(Payload::ToolExecution(tool)) => !tool.error.is_empty(),
-        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use clap::{ArgMatches, Command};
 use serde_json::json;
+use unicode_width::UnicodeWidthStr;
 
 use self::table::{RUNS_MAX, Run, Table};
 use super::CliError;
@@ -91,15 +92,8 @@ fn show(table: &Table, reading: &Reading, output: &mut dyn Write) -> Result<(), 
 }
 
 fn human(runs: &[&Run], style: Style, out: &mut Vec<u8>) -> std::io::Result<()> {
-    let title = format!(
-        "{} {} {} {} {} {} RUN",
-        pad("STATUS", 8),
-        pad("BEGAN", 20),
-        pad("TOOK", 10),
-        pad("EVENTS", 8),
-        pad("ERRORS", 6),
-        pad("PARTITION", 9)
-    );
+    let title =
+        format!("{:8} {:20} {:>8} {:>7} {:>6} {:>9} run", "status", "began", "took", "events", "errors", "partition");
     writeln!(out, "{}", style.paint(DIM, &title))?;
     for run in runs {
         let colour = match run.status() {
@@ -111,17 +105,15 @@ fn human(runs: &[&Run], style: Style, out: &mut Vec<u8>) -> std::io::Result<()> 
         // Down to the second: what comes first is seen by the order.
         let began = run.first_us.map_or("-".to_owned(), rfc3339);
         let began = began.get(..19).map_or(began.clone(), |second| format!("{second}Z"));
-        let missing = if run.missing > 0 { format!(" ({} missing)", run.missing) } else { String::new() };
-        let name = format!("{}/{}{missing}", plain(&run.tenant), plain(&run.thread));
-        let line = format!(
-            " {} {} {} {} {} ",
-            pad(&began, 20),
-            pad(&run.duration_us().map_or("-".to_owned(), took), 10),
-            pad(&run.events.to_string(), 8),
-            pad(&run.errors.to_string(), 6),
-            pad(&run.partition.to_string(), 9)
-        );
-        let room = style.screen.width.map_or(usize::MAX, |width| width.saturating_sub(8 + line.len()));
+        let named = [(run.missing, "missing"), (run.duplicates, "twice")];
+        let named: Vec<_> =
+            named.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+        let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
+        let name = format!("{}/{}{named}", plain(&run.tenant), plain(&run.thread));
+        let took = run.duration_us().map_or("-".to_owned(), took);
+        let partition = run.partition.to_string();
+        let line = format!(" {began:20} {took:>8} {:>7} {:>6} {partition:>9} ", run.events, run.errors);
+        let room = style.screen.width.map_or(usize::MAX, |width| width.saturating_sub(8 + line.width()));
         writeln!(out, "{}{line}{}", style.paint(colour, &pad(run.status(), 8)), fit(&name, room))?;
     }
     Ok(())

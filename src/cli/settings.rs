@@ -40,11 +40,17 @@ const OF_KAFKA: [&str; 11] = [
 
 /// The command with `--config` and the flags that say which Kafka and how to get in, as `serve` has them.
 pub fn with_kafka_flags(command: Command) -> Command {
-    let keys = KEYS.iter().filter(|key| OF_KAFKA.contains(&key.full_name().as_str()));
-    command.arg(config_file()).args(keys.map(|key| match (flag(key), key.name) {
-        (flag, "brokers") => flag.short('b').visible_alias("brokers"),
-        (flag, "topic") => flag.short('t').visible_alias("topic"),
-        (flag, _) => flag,
+    with_kafka_flags_and(command, &[])
+}
+
+/// The same with some more settings, by full name.
+pub fn with_kafka_flags_and(command: Command, more: &[&str]) -> Command {
+    let wanted = |name: &str| OF_KAFKA.contains(&name) || more.contains(&name);
+    let keys = KEYS.iter().filter(|key| wanted(&key.full_name()));
+    command.arg(config_file()).args(keys.map(|key| match key.full_name().as_str() {
+        "kafka.brokers" => flag(key).short('b'),
+        "kafka.topic" => flag(key).short('t'),
+        _ => flag(key),
     }))
 }
 
@@ -95,6 +101,12 @@ fn flag(key: &'static Key) -> Arg {
         .help(format!("{} [default: {}]", first_sentence(key.effect), key.default_shown()))
         .long_help(long_help)
         .hide_short_help(!COMMON.contains(&name.as_str()));
+    // What is written most often, in every command.
+    let flag = match name.as_str() {
+        "kafka.brokers" => flag.visible_alias("brokers"),
+        "kafka.topic" => flag.visible_alias("topic"),
+        _ => flag,
+    };
     match key.kind {
         // Named alone it means true.
         Kind::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),

@@ -33,9 +33,15 @@ pub fn man_command() -> Command {
         .after_help(
             "Examples:\n  \
              dashstream man tail | man -l -\n  \
+             dashstream man topics plan\n  \
              dashstream man --write /usr/local/share/man/man1",
         )
-        .arg(Arg::new("command").value_name("COMMAND").help("Which one; without it, that of the program"))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .num_args(0..)
+                .help("Which one, such as tail, or topics plan; without it, that of the program"),
+        )
         .arg(
             Arg::new("write")
                 .long("write")
@@ -60,29 +66,34 @@ pub(super) fn completions(matches: &ArgMatches, output: &mut dyn Write) -> Resul
 }
 
 pub(super) fn man(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let mut program = super::command();
+    let mut program = without_help(super::command());
     program.build();
     if let Some(folder) = matches.get_one::<PathBuf>("write") {
-        let commands = program.get_subcommands().filter(|command| command.get_name() != "help");
-        for command in std::iter::once(&program).chain(commands) {
+        let mut commands = vec![&program];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
             let path = folder.join(format!("{}.1", page_name(command)));
             std::fs::write(&path, page(command)?).map_err(|source| CliError::File { path, source })?;
         }
         return Ok(());
     }
-    let text = match matches.get_one::<String>("command") {
-        None => page(&program)?,
-        Some(name) => match program.find_subcommand(name) {
-            Some(command) => page(command)?,
-            None => {
-                let names: Vec<_> = program.get_subcommands().map(Command::get_name).collect();
-                return Err(super::reading::usage("COMMAND", name, &format!("there are {}", names.join(", "))));
-            }
-        },
-    };
-    output.write_all(&text)?;
+    let mut command = &program;
+    for name in matches.get_many::<String>("command").unwrap_or_default() {
+        command = command.find_subcommand(name).ok_or_else(|| {
+            let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+            super::reading::usage("COMMAND", name, &format!("there are {}", names.join(", ")))
+        })?;
+    }
+    output.write_all(&page(command)?)?;
     output.flush()?;
     Ok(())
+}
+
+/// A page names those of its subcommands, and `help` has none.
+fn without_help(command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = command.disable_help_subcommand(true);
+    names.iter().fold(command, |command, name| command.mut_subcommand(name, without_help))
 }
 
 fn page_name(command: &Command) -> String {
@@ -91,6 +102,7 @@ fn page_name(command: &Command) -> String {
 
 fn page(command: &Command) -> Result<Vec<u8>, CliError> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone().name(page_name(command))).render(&mut text)?;
+    let page = clap_mangen::Man::new(command.clone().name(page_name(command)));
+    page.source(concat!("dashstream ", env!("CARGO_PKG_VERSION"))).manual("DashStream").render(&mut text)?;
     Ok(text)
 }

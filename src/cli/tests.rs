@@ -35,32 +35,93 @@ fn every_setting_that_is_no_secret_is_a_flag_and_no_secret_is() {
     }
 }
 
+/// Every command, with the words that lead to it.
+fn all_commands() -> Vec<(Vec<String>, Command)> {
+    let mut program = command();
+    program.build();
+    let mut all = Vec::new();
+    let mut next = vec![(vec!["dashstream".to_owned()], program)];
+    while let Some((words, command)) = next.pop() {
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            next.push(([&words[..], &[inner.get_name().to_owned()]].concat(), inner.clone()));
+        }
+        all.push((words, command));
+    }
+    assert!(all.len() > 20, "they were found");
+    all
+}
+
 #[test]
 fn help_teaches_with_an_example() {
-    for name in [
-        "serve",
-        "demo",
-        "check-config",
-        "topics",
-        "docs",
-        "tail",
-        "runs",
-        "replay",
-        "export",
-        "produce",
-        "simulate",
-        "completions",
-        "man",
-    ] {
-        let error = answer(&[name, "--help"]).expect_err("help comes as an error");
-        assert_eq!(error.exit_code(), 0);
-        let text = error.to_string();
-        assert!(text.contains("Example") && text.contains(&format!("dashstream {name}")), "{text}");
+    for (words, mut command) in all_commands() {
+        let (short, long) = (command.render_help().to_string(), command.render_long_help().to_string());
+        let words = words.join(" ");
+        for text in [short, long] {
+            let example = text.split_once("Example").map_or("", |(_, example)| example);
+            assert!(example.contains(&words), "{words} has no example of its own in: {text}");
+        }
     }
     let serve = answer(&["serve", "--help"]).expect_err("help comes as an error").to_string();
     for part in ["DASHSTREAM_KAFKA_BROKERS or KAFKA_BROKERS", "256MiB", "Where events come from", "kafka.sasl_password"]
     {
         assert!(serve.contains(part), "{part:?} is missing in: {serve}");
+    }
+}
+
+/// The part of a help that is about one flag.
+fn about_flag(help: &str, flag: &str) -> String {
+    let is_flag = |line: &&str| line.starts_with("  ") && line.trim_start().starts_with('-');
+    let named = |line: &&str| line.split([' ', ',', '[']).any(|word| word == flag);
+    let mut lines = help.lines().skip_while(|line| !(is_flag(line) && named(line)));
+    let first = lines.next().unwrap_or_else(|| panic!("{flag} is not in: {help}"));
+    let rest = lines.take_while(|line| !is_flag(line) && (line.is_empty() || line.starts_with("   ")));
+    std::iter::once(first).chain(rest).flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+/// Environment names of flags that are no settings.
+const ENVIRONMENT: [(&str, &[&str]); 3] =
+    [("config", &["DASHSTREAM_CONFIG"]), ("color", &["NO_COLOR", "COLUMNS"]), ("price", &["DASHSTREAM_COSTS_PRICES"])];
+
+#[test]
+fn every_flag_says_what_it_does_its_default_and_its_environment() {
+    let mut settings = 0;
+    for (words, mut command) in all_commands() {
+        let help = command.render_long_help().to_string();
+        for arg in command.get_arguments() {
+            let Some(flag) = arg.get_long().map(|long| format!("--{long}")) else { continue };
+            let about = about_flag(&help, &flag);
+            let says = |part: &str| assert!(about.contains(part), "{words:?}: {part:?} is missing in: {about}");
+            assert!(about.len() > flag.len() + 10, "{words:?} says nothing about {flag}");
+            for value in arg.get_default_values().iter().filter(|_| arg.get_action().takes_values()) {
+                says(&format!("[default: {}]", value.display()));
+            }
+            if let Some(key) = crate::config::table::KEYS.iter().find(|key| key.full_name() == arg.get_id().as_str()) {
+                settings += 1;
+                let default = key.default_shown();
+                says(&format!("[default: {}]", default.split_whitespace().collect::<Vec<_>>().join(" ")));
+                says(&key.environment_name());
+                crate::config::predecessor::names_of(&key.full_name()).for_each(&says);
+            }
+            let names = ENVIRONMENT.iter().filter(|(name, _)| arg.get_id() == *name).flat_map(|(_, names)| *names);
+            names.for_each(|name| says(name));
+        }
+    }
+    assert!(settings > 200, "{settings} were looked at");
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_names_its_flags() {
+    for (words, command) in all_commands() {
+        let arguments: Vec<&str> = std::iter::once("man").chain(words.iter().skip(1).map(String::as_str)).collect();
+        let page = answer(&arguments).expect("there is a page").replace("\\-", "-");
+        assert!(page.contains(&format!(".TH {} 1", words.join("-"))), "{page}");
+        for flag in command.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(page.contains(&format!("--{flag}")), "{words:?}: --{flag}");
+        }
+        // What it refers to is there as well.
+        for inner in page.lines().filter_map(|line| line.strip_suffix("(1)")) {
+            assert!(all_commands().iter().any(|(words, _)| words.join("-") == inner), "{inner}");
+        }
     }
 }
 
@@ -163,8 +224,13 @@ fn check_config_shows_values_sources_and_memory() {
 
 #[test]
 fn every_table_of_the_documentation_is_printed() {
-    for (name, rows_min) in [("config", 60), ("retired", 30), ("metrics", 40), ("close-codes", CloseReason::ALL.len())]
-    {
+    for (name, rows_min) in [
+        ("producer-metrics", 20),
+        ("config", 60),
+        ("retired", 30),
+        ("metrics", 40),
+        ("close-codes", CloseReason::ALL.len()),
+    ] {
         let text = answer(&["docs", name]).expect("the table exists");
         let rows = text.lines().filter(|line| line.starts_with("| ")).count();
         assert!(rows >= rows_min, "{name} has {rows} rows");

@@ -15,7 +15,8 @@ const EXIT_CODES: &str = "Exit codes: 0 as declared or done, 1 the cluster did n
 pub fn command() -> Command {
     let example = |name: &str| format!("Example:\n  dashstream topics {name} --config dashstream.toml\n\n{EXIT_CODES}");
     let of = |name: &'static str, about: &'static str, long: &'static str| {
-        settings::with_flags(Command::new(name).about(about).long_about(long).arg(output()), &example(name))
+        let command = Command::new(name).about(about).long_about(long).arg(output());
+        settings::with_kafka_flags_and(command, &["dlq.topic", "topics.timeout"]).after_help(example(name))
     };
     Command::new("topics")
         .about("Declare topics in the configuration file, compare them with the cluster, make them so")

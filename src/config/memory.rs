@@ -248,9 +248,10 @@ fn inflate_bytes(inflaters: u64, decoded_max: u64) -> u64 {
     inflate::memory_bytes_max(inflaters, decoded_max) as u64
 }
 
-/// As sizes are written in the configuration.
+/// As sizes are written in the configuration, with a unit in any case.
 fn size(bytes: u64) -> String {
-    super::value::Value::Size(bytes).to_string()
+    let written = super::value::Value::Size(bytes).to_string();
+    if written.ends_with('B') || bytes == 0 { written } else { format!("{written} B") }
 }
 
 #[cfg(test)]

@@ -83,7 +83,10 @@ impl Metrics {
                 "dashstream_send_failures_total",
                 "Accepted events that were refused or whose outcome is unknown.",
             ),
-            retries: counter("dashstream_send_retries_total", "Requests that librdkafka sent again; nobody else does."),
+            retries: counter(
+                "dashstream_send_retries_total",
+                "Requests that librdkafka sent again; nobody else does that.",
+            ),
             compression_failures: counter(
                 "dashstream_compression_failures_total",
                 "Records that went plain because zstd failed.",
@@ -101,8 +104,9 @@ impl Metrics {
                     .buckets(vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]),
             )
             .expect(CONSTANT),
-            queue_events: IntGauge::new("dashstream_queue_depth", "Events accepted and not settled.").expect(CONSTANT),
-            queue_bytes: IntGauge::new("dashstream_queue_bytes", "Bytes of events accepted and not settled.")
+            queue_events: IntGauge::new("dashstream_queue_depth", "Events accepted and not settled, now.")
+                .expect(CONSTANT),
+            queue_bytes: IntGauge::new("dashstream_queue_bytes", "Bytes of events accepted and not settled, now.")
                 .expect(CONSTANT),
             letters_sent: counter("dashstream_dlq_sends_total", "Dead letters that Kafka acknowledged."),
             letters_failed: counter(
@@ -118,7 +122,7 @@ impl Metrics {
             degraded: {
                 let degraded = counters(
                     "dashstream_state_diff_degraded_total",
-                    "Changes of state that were not sent as a patch.",
+                    "Changes of state that went whole (full_state) or not at all (too_large).",
                     &["reason"],
                 );
                 for reason in ["full_state", "too_large"] {
@@ -128,12 +132,12 @@ impl Metrics {
             },
             allowed: counters(
                 "dashstream_rate_limit_allowed_total",
-                "Events within their tenant's rate.",
+                "Events within their tenant's rate; at most 1,000 tenants, then overflow.",
                 &["tenant_id"],
             ),
             exceeded: counters(
                 "dashstream_rate_limit_exceeded_total",
-                "Events beyond their tenant's rate.",
+                "Events beyond their tenant's rate; at most 1,000 tenants, then overflow.",
                 &["tenant_id"],
             ),
             redis_errors: {
@@ -194,6 +198,26 @@ impl Metrics {
             one(&self.redis_errors),
             one(&self.redis_latency),
         ]
+    }
+
+    /// The table of the README.
+    #[cfg(feature = "cli")]
+    pub(crate) fn markdown() -> String {
+        use prometheus::proto::MetricType;
+        let mut table = String::from("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n");
+        for collector in Self::new().collectors() {
+            let kinds = collector.collect().into_iter().map(|family| match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::GAUGE => "gauge",
+                MetricType::HISTOGRAM => "histogram",
+                other => unreachable!("{other:?} is none of those above"),
+            });
+            for (desc, kind) in collector.desc().into_iter().zip(kinds) {
+                let labels: Vec<_> = desc.variable_labels.iter().map(|label| format!("`{label}`")).collect();
+                table.push_str(&format!("| `{}` | {kind} | {} | {} |\n", desc.fq_name, labels.join(" "), desc.help));
+            }
+        }
+        table
     }
 
     pub(super) fn settled(&self, kind: Kind, settled: Settled, events: u64) {

@@ -82,8 +82,9 @@ impl fmt::Display for Step {
             }
             Self::AddPartitions { has, declared } => write!(
                 formatter,
-                "has {has} partitions; add {} to make {declared} (warning: keys then go to other partitions, so the \
-                 order of records with one key is lost across this moment)",
+                "has {has} {}; add {} to make {declared} (warning: keys then go to other partitions, so the order of \
+                 records with one key is lost across this moment)",
+                if *has == 1 { "partition" } else { "partitions" },
                 declared - has
             ),
         }
@@ -130,7 +131,8 @@ impl fmt::Display for Obstacle {
             ),
             Self::FewerPartitions { has, declared } => write!(
                 formatter,
-                "has {has} partitions and {declared} are declared; Kafka cannot take partitions away: declare {has}"
+                "has {has} partitions and {declared} {} declared; Kafka cannot take partitions away: declare {has}",
+                if *declared == 1 { "is" } else { "are" }
             ),
             Self::ReplicationFactor { has, declared } => write!(
                 formatter,

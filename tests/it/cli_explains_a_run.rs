@@ -3,7 +3,8 @@
 //! line with exit code 2.
 //!
 //! One topic with four runs: one that went well along edges, one that failed and was told badly (an event lost, one
-//! repeated, one with a wrong hash), one of another tenant, and a thread that ran twice.
+//! repeated, one with a wrong hash), one of another tenant, and a thread that ran twice. What is said about them stands
+//! in `tests/it/golden/told.*`.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::broker::{die_with_parent, scratch};
+use crate::harness::golden;
 use crate::harness::kafka::Kafka;
 use crate::harness::story::{BEGIN_US, Story, string};
 
@@ -105,15 +107,9 @@ fn document(arguments: &[&str]) -> Value {
     serde_json::from_str(&said(arguments)).expect("JSON")
 }
 
-fn check(arguments: &[&str], expected: &str) {
-    let found = said(arguments);
-    assert_eq!(found, expected.trim_start_matches('\n'), "dashstream {}\n{found}", arguments.join(" "));
-}
-
-/// What people see, in files of their own.
-fn golden(name: &str) -> String {
-    let path = format!("{}/tests/it/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+/// What is said is what is committed under this name.
+fn check(name: &str, arguments: &[&str]) {
+    golden::check(&format!("told.{name}"), &said(arguments));
 }
 
 fn refused(arguments: &[&str], expected: &str) {
@@ -128,13 +124,23 @@ const PRICES: &str = "large=2.50/10,small=0.25/1.25";
 
 #[test]
 fn inspect_explains_a_run_that_went_well() {
-    check(&["inspect", "--thread", "run-1", "--price", PRICES], &golden("inspect_well"));
-    check(&["inspect", "--thread", "run-1", "--events"], &golden("inspect_events"));
+    let priced = ["inspect", "--thread", "run-1", "--price", PRICES];
+    check("inspect.txt", &priced);
+    check("inspect.json", &[&priced[..], &["--output", "json"]].concat());
+    check("inspect.events.txt", &["inspect", "--thread", "run-1", "--events"]);
+}
+
+/// Whoever reads the README sees what the program says.
+#[test]
+fn the_readme_shows_a_run_as_it_is_explained() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("there is a README");
+    assert!(readme.contains(&format!("```text\n{}```", golden::read("told.inspect.txt"))));
 }
 
 #[test]
 fn inspect_shows_errors_first_and_says_what_is_wrong_with_what_was_told() {
-    check(&["inspect", "--thread", "run-2"], &golden("inspect_badly"));
+    check("inspect.badly.txt", &["inspect", "--thread", "run-2"]);
+    check("inspect.badly.json", &["inspect", "--thread", "run-2", "--output", "json"]);
 }
 
 #[test]
@@ -157,14 +163,10 @@ fn inspect_shows_the_state_at_a_point() {
         let troubles: Vec<_> = state["steps"].as_array().expect("steps").iter().skip(1).collect();
         assert!(troubles.iter().all(|step| step["verdict"] == "verified"), "{at}: {troubles:?}");
     }
-    check(
-        &["inspect", "--thread", "run-1", "--at", "6"],
-        &format!(
-            "acme/run-1  state as of #5 +530.0 ms, verified\nhash {}\n{}\n",
-            hash(S1),
-            "{\n  \"n\": 1,\n  \"topic\": \"whales\"\n}"
-        ),
-    );
+    let at = ["inspect", "--thread", "run-1", "--at", "6"];
+    assert!(said(&at).contains(&format!("\nhash {}\n", hash(S1))));
+    check("inspect.at.txt", &at);
+    check("inspect.at.json", &[&at[..], &["--output", "json"]].concat());
 }
 
 #[test]
@@ -215,6 +217,8 @@ fn an_export_as_spans_has_every_run() {
         .collect();
     runs.sort();
     assert_eq!(runs, ["run-1: 8", "run-2: 4", "run-3: 2", "twice: 2", "twice: 2"]);
+    // Failed spans, one without a start, and one without an end are in it.
+    check("export.otlp.json", &["export", "--output", "otlp", "--thread", "run-1,run-2"]);
     let only = document(&["export", "--output", "otlp", "--thread", "run-1"]);
     let spans = document(&["inspect", "--output", "otlp", "--thread", "run-1"]);
     assert_eq!(only, spans);
@@ -222,16 +226,13 @@ fn an_export_as_spans_has_every_run() {
 
 #[test]
 fn diff_compares_states_and_runs() {
-    check(
-        &["diff", "--thread", "run-1", "--checkpoint", "a1", "--checkpoint", "b2"],
-        "--- acme/run-1 at checkpoint:a1  #7, verified\n+++ acme/run-1 at checkpoint:b2  #25, verified\n\
-         ~  /topic  \"whales\" → \"orcas\"\n1 difference\n",
-    );
-    check(
-        &["diff", "--thread", "run-1", "--at", "6", "--at", "checkpoint:a1"],
-        "--- acme/run-1 at 6  #5, verified\n+++ acme/run-1 at checkpoint:a1  #7, verified\nno difference\n",
-    );
-    check(&["diff", "--thread", "run-2,run-1"], &golden("diff_runs"));
+    let states = ["diff", "--thread", "run-1", "--checkpoint", "a1", "--checkpoint", "b2"];
+    check("diff.states.txt", &states);
+    check("diff.states.json", &[&states[..], &["--output", "json"]].concat());
+    check("diff.same.txt", &["diff", "--thread", "run-1", "--at", "6", "--at", "checkpoint:a1"]);
+    check("diff.runs.txt", &["diff", "--thread", "run-2,run-1"]);
+    check("diff.runs.json", &["diff", "--thread", "run-2,run-1", "--price", PRICES, "--output", "json"]);
+    check("diff.priced.txt", &["diff", "--thread", "run-2,run-1", "--price", PRICES]);
     let document = document(&["diff", "--thread", "twice", "--nth", "1,2", "--output", "json"]);
     assert_eq!(document["first"]["run"], json!("acme/twice"));
     assert_eq!(document["second"]["run"], json!("acme/twice#2"));
@@ -246,25 +247,12 @@ fn diff_compares_states_and_runs() {
 
 #[test]
 fn costs_are_summed_by_what_is_asked_for() {
-    check(
-        &["costs", "--by", "model", "--price", PRICES],
-        "\
-model  calls  input  output       cost  share
-large      2  4,000     250   0.012500   99 %
-small      1      0       2   0.000003    0 %
-odd        1      7       5          -      -
-total      4  4,007     257  0.012503+  100 %
-",
-    );
-    check(
-        &["costs", "--by", "run", "--price", PRICES, "--output", "csv"],
-        "run,calls,input_tokens,output_tokens,cost,unpriced_calls\n\
-         acme/run-2,1,3000,50,0.008,0\nacme/run-1,2,1000,202,0.0045025,0\nbeta/run-3,1,7,5,,1\n",
-    );
-    check(
-        &["costs", "--by", "tenant"],
-        "tenant  calls  input  output\nacme        3  4,000     252\nbeta        1      7       5\ntotal       4  4,007     257\n",
-    );
+    for by in ["model", "run", "tenant", "node"] {
+        check(&format!("costs.{by}.txt"), &["costs", "--by", by, "--price", PRICES]);
+    }
+    check("costs.run.csv", &["costs", "--by", "run", "--price", PRICES, "--output", "csv"]);
+    check("costs.model.json", &["costs", "--by", "model", "--price", PRICES, "--output", "json"]);
+    check("costs.unpriced.txt", &["costs", "--by", "tenant"]);
     let nodes = document(&["costs", "--by", "node", "--tenant", "acme", "--price", "*=1/1", "--output", "json"]);
     let rows = nodes["rows"].as_array().expect("rows");
     let plan = json!({
@@ -296,7 +284,9 @@ fn prices_stand_in_the_configuration() {
 
 #[test]
 fn profile_shows_where_time_and_tokens_went() {
-    check(&["profile", "--thread", "run-1", "--price", PRICES], &golden("profile"));
+    check("profile.txt", &["profile", "--thread", "run-1", "--price", PRICES]);
+    check("profile.badly.txt", &["profile", "--thread", "run-2"]);
+    check("profile.json", &["profile", "--thread", "run-1", "--price", PRICES, "--output", "json"]);
     let profile = document(&["profile", "--thread", "twice", "--nth", "2", "--output", "json"]);
     assert_eq!(profile["runs"].as_array().map(Vec::len), Some(1));
     assert_eq!(profile["runs"][0]["rows"][0]["total_us"], json!("90000"));
@@ -304,11 +294,8 @@ fn profile_shows_where_time_and_tokens_went() {
 
 #[test]
 fn a_flame_graph_is_drawn_from_stacks() {
-    check(
-        &["flamegraph", "--thread", "run-1", "--output", "folded"],
-        "research 30000\nresearch;plan 20000\nresearch;plan;model large 500000\nresearch;read 350000\n\
-         research;read;tool web 250000\nresearch;search 250000\nresearch;write;model small 100000\n",
-    );
+    check("flamegraph.txt", &["flamegraph", "--thread", "run-1", "--output", "folded"]);
+    check("flamegraph.svg", &["flamegraph", "--thread", "run-1"]);
     let directory = scratch("flames");
     let path = directory.join("run.svg");
     let arguments = ["flamegraph", "--thread", "run-1", "--to", path.to_str().expect("text")];

@@ -1,10 +1,9 @@
 //! The commands that read show exactly what a topic holds, in every form, from Kafka, from a gateway and from a file;
 //! they say what is missing, repeated or unreadable; and they leave nothing behind.
 //!
-//! Golden outputs stand in `tests/it/golden`; `DASHSTREAM_GOLDEN=write` writes them anew, for a person to look at.
+//! How each form looks is judged in `every_form_is_as_committed`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,51 +12,17 @@ use serde_json::Value;
 use crate::harness::command::{self, Answer, Running, answer, of_topic};
 use crate::harness::gateway::Setup;
 use crate::harness::kafka::{Kafka, Parts};
-use crate::harness::{corpus, ports, seeded, wait};
+use crate::harness::{corpus, golden, ports, seeded, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Compares with what is committed.
-fn golden(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name);
-    if std::env::var("DASHSTREAM_GOLDEN").is_ok_and(|wish| wish == "write") {
-        std::fs::write(&path, text).expect("a golden file can be written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(text, expected, "{name} is not as committed");
-}
-
+/// What is committed of each form is one and the same corpus.
 #[test]
-fn every_form_of_every_command_is_as_committed() {
-    let kafka = Kafka::shared();
-    let topic = seeded::topic(&kafka);
-    for (name, arguments) in [
-        ("tail.txt", &["tail", "--from", "earliest"][..]),
-        ("tail.color.txt", &["tail", "--from", "earliest", "--color", "always"]),
-        ("tail.last.txt", &["tail", "--from", "-2"]),
-        ("tail.json", &["tail", "--from", "earliest", "--output", "json", "--thread", "run-2"]),
-        ("tail.jsonl", &["tail", "--from", "earliest", "--output", "jsonl"]),
-        ("tail.csv", &["tail", "--from", "earliest", "--output", "csv"]),
-        ("replay.txt", &["replay", "--thread", "run-1", "--speed", "0"]),
-        ("replay.json", &["replay", "--thread", "run-1", "--speed", "1000", "--output", "json"]),
-        ("replay.jsonl", &["replay", "--thread", "run-3", "--speed", "0", "--output", "jsonl", "--stop-on-error"]),
-        ("replay.csv", &["replay", "--thread", "run-2", "--speed", "0", "--output", "csv"]),
-        ("export.json", &["export"]),
-        ("export.jsonl", &["export", "--output", "jsonl"]),
-        ("export.csv", &["export", "--output", "csv"]),
-        ("runs.txt", &["runs"]),
-        ("runs.json", &["runs", "--output", "json"]),
-        ("runs.jsonl", &["runs", "--output", "jsonl"]),
-        ("runs.csv", &["runs", "--output", "csv"]),
-    ] {
-        let answer = of_topic(&kafka, &topic, arguments).expect(name);
-        golden(name, &answer.out);
-    }
+fn the_forms_agree_with_each_other() {
     // json, jsonl and csv of everything are the same for both commands that have them.
-    let read = |name: &str| std::fs::read_to_string(PathBuf::from("tests/it/golden").join(name)).expect("committed");
-    assert_eq!(read("tail.jsonl"), read("export.jsonl"));
-    assert_eq!(read("tail.csv"), read("export.csv"));
-    let document: Value = serde_json::from_str(&read("export.json")).expect("JSON");
+    assert_eq!(golden::read("tail.jsonl"), golden::read("export.jsonl"));
+    assert_eq!(golden::read("tail.csv"), golden::read("export.csv"));
+    let document: Value = serde_json::from_str(&golden::read("export.json")).expect("JSON");
     assert_eq!((&document["total_events"], &document["bad_records"]), (&20.into(), &4.into()));
     assert_eq!((&document["missing_sequences"], &document["duplicates"]), (&2.into(), &1.into()));
 }
@@ -446,23 +411,4 @@ fn a_broken_topic_breaks_nobody() {
         ["invalid_protobuf", "payload_too_large", "invalid_protobuf", "unknown_decode_error", "shown"],
         "{objects:?}"
     );
-}
-
-#[test]
-fn shells_and_manuals_are_served() {
-    for (shell, part) in [("bash", "_dashstream()"), ("zsh", "#compdef dashstream"), ("fish", "complete -c dashstream")]
-    {
-        let answer = answer(&["completions", shell]).expect(shell);
-        assert!(answer.out.contains(part) && answer.out.contains("event-type"), "{shell}: {}", answer.out.len());
-    }
-    for name in ["tail", "runs", "replay", "export", "serve"] {
-        let page = answer(&["man", name]).expect(name).out;
-        assert!(page.contains(".TH") && page.contains(&format!("dashstream\\-{name}")), "{page}");
-    }
-    let folder = std::env::temp_dir().join(Kafka::shared().fresh_name("man"));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    answer(&["man", "--write", folder.to_str().expect("UTF-8")]).expect("man");
-    let page = std::fs::read_to_string(folder.join("dashstream-tail.1")).expect("a page");
-    assert!(page.contains("DASHSTREAM_KAFKA_BROKERS"), "environment names are there");
-    std::fs::remove_dir_all(&folder).expect("ours");
 }

@@ -100,12 +100,21 @@ fn what_cannot_be_sent_is_named() {
     };
     let some = produce(&format!("{}{}{}", event("t-1"), event(" "), event("t-2")));
     assert_eq!(some.code, Some(1), "{some:?}");
-    assert!(some.err.contains("event 2 is not sent") && some.err.contains("1 of 3"), "{some:?}");
+    assert!(some.err.contains("event 2 is not sent") && some.err.contains("of 3, 1 not accepted"), "{some:?}");
     assert_eq!((&counts(&some)["delivered"], &counts(&some)["rejected"]), (&2.into(), &1.into()), "{some:?}");
     // What is no export is refused, and what came before it was sent.
     let broken = produce(&format!("{}no JSON\n", event("t-3")));
     assert_eq!((broken.code, &counts(&broken)["delivered"]), (Some(2), &1.into()), "{broken:?}");
     assert_eq!(kafka.read(&topic).len(), 3);
+
+    // What Kafka refuses has a reason.
+    kafka.create(&format!("{topic}-small"), 1, &[("max.message.bytes", "1000")]);
+    let noise: String = (0..4_000u32).map(|number| char::from(b'a' + (number * number % 7_919 % 26) as u8)).collect();
+    let file = Scratch::file("large.jsonl", &event("t-4").replace("\"n\"", &format!("\"{noise}\"")));
+    let refused = of_topic(&kafka, &format!("{topic}-small"), &["produce", file.path()]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.out, "1 event read: 0 delivered, 0 not accepted, 1 refused by Kafka, 0 unknown\n");
+    assert!(refused.err.contains("1 event refused by Kafka: the topic allows smaller records only"), "{refused:?}");
 
     let absent = of_topic(&kafka, &topic, &["produce", "/nowhere/at/all.jsonl"]);
     assert!(absent.code == Some(2) && absent.err.contains("/nowhere/at/all.jsonl"), "{absent:?}");

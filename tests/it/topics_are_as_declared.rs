@@ -421,7 +421,7 @@ fn rights_are_named_one_by_one() {
     secured.allow(&["--topic", &topic], &["DescribeConfigs"]);
     wait::until_true("the rights to be known to the broker", wait::SOON, || declared.run(&["plan"]).code == Some(0));
     let alter = "retention is 1h; set it to 2h";
-    let grow = "has 1 partitions; add 1 to make 2 (warning: keys then go to other partitions, so the order of records \
+    let grow = "has 1 partition; add 1 to make 2 (warning: keys then go to other partitions, so the order of records \
                 with one key is lost across this moment)";
     let ended = declared.run(&["apply"]);
     ended.says(

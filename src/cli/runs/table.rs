@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::analysis::runs::is_failure;
 use crate::cli::show::line;
 use crate::cli::source::{Item, Seen};
 use crate::wire::proto::EventType;
@@ -118,23 +119,17 @@ impl Table {
             run.first_us = Some(run.first_us.map_or(time, |first| first.min(time)));
             run.last_us = Some(run.last_us.map_or(time, |last| last.max(time)));
         }
-        match &seen.message.message {
-            Some(Payload::Error(_)) => run.errors += 1,
-            Some(Payload::ToolExecution(tool)) if !tool.error.is_empty() => run.errors += 1,
-            Some(Payload::Event(event)) => match event.event_type() {
+        run.errors += u64::from(is_failure(&seen.message));
+        if let Some(Payload::Event(event)) = &seen.message.message {
+            match event.event_type() {
                 EventType::GraphStart => {
                     run.began = true;
                     run.end = None;
                 }
                 EventType::GraphEnd => run.end = Some(true),
-                EventType::GraphError => {
-                    run.errors += 1;
-                    run.end = Some(false);
-                }
-                EventType::NodeError | EventType::LlmError | EventType::ToolError => run.errors += 1,
+                EventType::GraphError => run.end = Some(false),
                 _ => {}
-            },
-            _ => {}
+            }
         }
     }
 

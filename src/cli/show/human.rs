@@ -9,6 +9,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::line;
 use super::terminal::Screen;
+use crate::analysis::runs::is_failure;
+use crate::analysis::text::counted;
 use crate::cli::source::{Item, Seen};
 use crate::wire::json::{data_json, event_type_name};
 use crate::wire::proto::dash_stream_message::Message as Payload;
@@ -108,7 +110,13 @@ impl Style {
 
 fn colour(seen: &Seen, what: &str) -> &'static str {
     match line::kind(&seen.message) {
-        Some(Kind::Error) => RED,
+        Some(Kind::Error) => {
+            if is_failure(&seen.message) {
+                RED
+            } else {
+                YELLOW
+            }
+        }
         Some(Kind::Event) if what.ends_with("_ERROR") => RED,
         Some(Kind::Event) if what.ends_with("_WARNING") || what.ends_with("_RETRY") => YELLOW,
         Some(Kind::Event) if what.ends_with("_START") => CYAN,
@@ -164,10 +172,10 @@ fn gist(seen: &Seen) -> (String, String, String) {
         Some(Payload::Metrics(metrics)) => (name(Kind::Metrics), metrics.scope.clone(), metrics_gist(metrics)),
         Some(Payload::Error(error)) => (name(Kind::Error), error.error_code.clone(), error.message.clone()),
         Some(Payload::ExecutionTrace(trace)) => {
-            let nodes = trace.nodes_executed.len();
+            let nodes = counted(trace.nodes_executed.len() as u64, "node");
             let end = if trace.completed { "completed" } else { "not completed" };
             let took = took(i64::try_from(trace.total_duration_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
-            let gist = format!("{nodes} nodes in {took}, {} tokens, {end}", trace.total_tokens);
+            let gist = format!("{nodes} in {took}, {} tokens, {end}", trace.total_tokens);
             (name(Kind::ExecutionTrace), trace.execution_id.clone(), gist)
         }
         Some(Payload::EventBatch(_)) => (name(Kind::EventBatch), String::new(), String::new()),
@@ -247,7 +255,7 @@ fn metrics_gist(metrics: &Metrics) -> String {
 /// A duration as people say it.
 pub fn took(micros: i64) -> String {
     match micros {
-        ..1_000 => format!("{micros} us"),
+        ..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         1_000_000..60_000_000 => format!("{:.2} s", micros as f64 / 1e6),
         _ => {

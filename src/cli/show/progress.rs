@@ -1,10 +1,13 @@
 //! How far a long read is: on standard error, and only where a person looks at it.
 
+use std::fmt::Write;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::human::took;
+use crate::analysis::text::count;
 use crate::cli::source::{Progress, Source};
 
 /// The bar moves this often.
@@ -56,12 +59,29 @@ impl Drop for Bar {
     }
 }
 
+/// `━━━━━━━━╸───────────  123,456 of 300,000 records  45,678/s  3 s left`: fits into 80 columns up to some millions, and
+/// is cut where a terminal is narrower.
 fn style(known: bool, bytes: bool) -> ProgressStyle {
     let template = match (known, bytes) {
-        (true, false) => "{bar:30} {pos}/{len} records, {per_sec}, {eta} left",
-        (true, true) => "{bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
-        (false, false) => "{spinner} {pos} records, {per_sec}",
-        (false, true) => "{spinner} {bytes}, {bytes_per_sec}",
+        (true, false) => "{bar:20}  {human_pos} of {human_len} records  {rate}  {left}",
+        (true, true) => "{bar:20}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {left}",
+        (false, false) => "{spinner}  {human_pos} records  {rate}",
+        (false, true) => "{spinner}  {binary_bytes}  {binary_bytes_per_sec}",
     };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style
+        .progress_chars("━╸─")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            // What cannot be drawn is left out, and drawn the next time.
+            write!(out, "{}/s", count(state.per_sec() as u64)).ok();
+        })
+        .with_key("left", |state: &ProgressState, out: &mut dyn Write| {
+            // A second at least: where nothing is left, there is nothing to wait for.
+            let seconds = state.eta().as_secs().max(1);
+            match i64::try_from(seconds.saturating_mul(1_000_000)) {
+                Ok(us @ 60_000_000..) => write!(out, "{} left", took(us)),
+                _ => write!(out, "{seconds} s left"),
+            }
+            .ok();
+        })
 }

@@ -23,6 +23,7 @@ pub mod load;
 pub mod hostile;
 pub mod browser;
 pub mod seeded;
+pub mod golden;
 pub mod command;
 pub mod pty;
 pub mod story;

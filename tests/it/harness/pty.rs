@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::num::NonZero;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::wait;
@@ -15,6 +15,11 @@ pub struct Pty {
     process: Child,
     master: File,
     screen: Arc<Mutex<vt100::Parser>>,
+}
+
+enum Out {
+    Terminal,
+    Pipe,
 }
 
 fn size(rows: u16, columns: u16) -> libc::winsize {
@@ -27,7 +32,18 @@ fn cells(count: u16) -> NonZero<u16> {
 
 impl Pty {
     /// Starts the command with the terminal as its standard input, output and error, and as the one that controls it.
-    pub fn start(mut command: Command, rows: u16, columns: u16) -> Self {
+    pub fn start(command: Command, rows: u16, columns: u16) -> Self {
+        Self::open(command, rows, columns, Out::Terminal)
+    }
+
+    /// The same with a pipe as standard output, as in `dashstream ... | less`.
+    pub fn start_in_a_pipe(command: Command, rows: u16, columns: u16) -> (Self, ChildStdout) {
+        let mut pty = Self::open(command, rows, columns, Out::Pipe);
+        let output = pty.process.stdout.take().expect("piped");
+        (pty, output)
+    }
+
+    fn open(mut command: Command, rows: u16, columns: u16, out: Out) -> Self {
         let (mut master, mut slave) = (-1, -1);
         let mut wanted = size(rows, columns);
         // SAFETY: the pointers are to live integers and a live winsize; name and termios may be null.
@@ -40,7 +56,11 @@ impl Pty {
         // SAFETY: sets a flag of a descriptor that we own: the program must not inherit our end.
         assert_eq!(unsafe { libc::fcntl(master.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
         let copy = || Stdio::from(slave.try_clone().expect("a descriptor can be copied"));
-        command.stdin(copy()).stdout(copy()).stderr(copy()).env("TERM", "xterm-256color");
+        let output = match out {
+            Out::Terminal => copy(),
+            Out::Pipe => Stdio::piped(),
+        };
+        command.stdin(copy()).stdout(output).stderr(copy()).env("TERM", "xterm-256color");
         // SAFETY: both calls are async-signal-safe and concern the new process only.
         unsafe {
             command.pre_exec(|| {
@@ -62,6 +82,10 @@ impl Pty {
             }
         });
         Self { process, master, screen }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn resize(&self, rows: u16, columns: u16) {

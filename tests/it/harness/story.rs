@@ -116,7 +116,11 @@ impl Story {
     }
 
     pub fn checkpoint(&mut self, id: u8, state: &str) -> &mut Self {
-        let body = Writer::new().bytes(2, [id; 16]).bytes(3, state).bytes(5, Sha256::digest(state));
+        self.checkpoint_as([id; 16], state)
+    }
+
+    pub fn checkpoint_as(&mut self, id: [u8; 16], state: &str) -> &mut Self {
+        let body = Writer::new().bytes(2, id).bytes(3, state).bytes(5, Sha256::digest(state));
         self.say(5, 5, body)
     }
 
