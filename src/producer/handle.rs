@@ -186,7 +186,7 @@ impl Producer {
         let deadline = far(timeout);
         let shared = &self.shared;
         self.tally().wait_until(deadline, || {
-            let left = shared.hand_over(true);
+            let left = shared.hand_over(None);
             shared.client.context().count();
             let reports = shared.client.context();
             let letters = reports.letters.len() as u64 + reports.letters_flying.load(Ordering::SeqCst);
@@ -332,14 +332,13 @@ impl Shared {
         accepted
     }
 
-    /// Batches that are due, or all. Returns whether any are left.
-    fn hand_over(&self, all: bool) -> bool {
-        let now = Instant::now();
+    /// Batches that are due by then; None is all. Returns whether some are left.
+    fn hand_over(&self, now: Option<Instant>) -> bool {
         self.batches
-            && self
-                .lanes
-                .iter()
-                .fold(false, |left, lane| lock(lane).hand_over_due(now, all, &self.instance, self) || left)
+            && self.lanes.iter().fold(false, |left, lane| {
+                let here = lock(lane).hand_over_due(now, &self.instance, self);
+                left || here && now.is_none()
+            })
     }
 
     /// The producer's thread.
@@ -351,7 +350,7 @@ impl Shared {
             if self.client.context().ages.is_overdue(Instant::now()) {
                 self.give_up(&reports);
             }
-            self.hand_over(false);
+            self.hand_over(Some(Instant::now()));
             self.send_letters();
             self.metrics().queue_events.set(self.tally().events().try_into().unwrap_or(i64::MAX));
             self.metrics().queue_bytes.set(self.tally().bytes().try_into().unwrap_or(i64::MAX));
@@ -413,12 +412,12 @@ impl Outlet for Shared {
 
     fn send(&self, record: Record<'_>) -> Result<(), (RDKafkaErrorCode, Box<Flight>)> {
         let reports = self.client.context();
-        let Record { key, value, stamp, mut flight, now } = record;
+        let Record { key, value, stamp, mut flight, since } = record;
         if self.giving_up.load(Ordering::SeqCst) {
             return Err((RDKafkaErrorCode::QueueFull, flight));
         }
         if let Flight::Events(events) = &mut *flight {
-            events.age = Some(reports.ages.enter(now));
+            events.age = Some(reports.ages.enter(since));
         }
         let mut headers = Headers::with_capacity(4);
         let numbered;

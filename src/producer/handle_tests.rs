@@ -136,7 +136,7 @@ fn delivered_is_where_it_says_with_its_headers() {
 #[test]
 fn events_are_gathered_and_share_their_place() {
     let stage = Stage::new();
-    let batching = Batching { events_max: 4, linger: Duration::from_secs(60), ..Batching::default() };
+    let batching = Batching { events_max: 4, linger: Duration::from_secs(15), ..Batching::default() };
     let producer = Producer::start(Options { batching: Some(batching), ..stage.options() }).expect("started");
     let (sender, outcomes) = mpsc::sync_channel(16);
     for index in 0..6 {
@@ -260,7 +260,7 @@ fn what_is_overdue_is_given_up_and_the_producer_goes_on() {
 fn the_end_tells_everybody() {
     let stage = Stage::new();
     stage.cluster.broker_down(1).expect("down");
-    let batching = Some(Batching { linger: Duration::from_secs(60), ..Batching::default() });
+    let batching = Some(Batching { linger: Duration::from_secs(15), ..Batching::default() });
     let producer = Producer::start(Options { batching, ..stage.options() }).expect("started");
     let gathered = producer.try_send(event("run", "n")).expect("accepted");
     let alone = producer.try_send(Outgoing::new("other", StateDiff::default())).expect("accepted");

@@ -32,7 +32,8 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
     pub(super) stamp: Stamp<'a>,
     pub(super) flight: Box<Flight>,
-    pub(super) now: Instant,
+    /// Since when its first event waits.
+    pub(super) since: Instant,
 }
 
 /// What stands in the headers of a record.
@@ -81,6 +82,8 @@ struct Batch {
     reserved: usize,
     /// Tells it from later batches of the same slot.
     number: u64,
+    /// When its first event was accepted.
+    since: Instant,
 }
 
 pub(super) struct Lane {
@@ -123,7 +126,7 @@ impl Lane {
             Some(slot) => slot,
             None => {
                 if let Some(victim) = self.sequences.victim() {
-                    self.hand_over(victim, instance, now, outlet)?;
+                    self.hand_over(victim, instance, outlet)?;
                 }
                 self.sequences.insert(&header.tenant_id, &header.thread_id)
             }
@@ -138,7 +141,7 @@ impl Lane {
                 self.gather(slot, outgoing, waiter, limits, instance, now, outlet)?;
             }
             _ => {
-                self.hand_over(slot, instance, now, outlet)?;
+                self.hand_over(slot, instance, outlet)?;
                 self.send_one(slot, outgoing, waiter, now, outlet)?;
             }
         }
@@ -175,7 +178,7 @@ impl Lane {
         let generation = self.sequences.generation(slot);
         let trace = outgoing.trace.clone();
         let stamp = Stamp { generation, message_id: &outgoing.header().message_id, trace: trace.as_deref() };
-        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, now });
+        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, since: now });
         match sent {
             Ok(()) => {
                 self.sequences.allocate(slot);
@@ -211,7 +214,7 @@ impl Lane {
                 || batch.waiters.len() >= limits.events_max
         };
         if self.batches[slot.index()].as_deref().is_some_and(misfit) {
-            self.hand_over(slot, instance, now, outlet)?;
+            self.hand_over(slot, instance, outlet)?;
         }
         // Does not fit any batch: alone, and the record limit applies to it.
         if bytes > limits.bytes_max {
@@ -228,7 +231,7 @@ impl Lane {
         let number = self.number;
         let batch = self.batches[slot.index()].get_or_insert_with(|| {
             let (events, waiters) = (EventBatch::default(), Vec::new());
-            Box::new(Batch { events, waiters, trace: outgoing.trace.take(), bytes: 0, reserved: 0, number })
+            Box::new(Batch { events, waiters, trace: outgoing.trace.take(), bytes: 0, reserved: 0, number, since: now })
         });
         batch.waiters.push((self.sequences.next(slot), waiter));
         batch.events.events.push(event);
@@ -237,15 +240,15 @@ impl Lane {
         self.sequences.allocate(slot);
         if batch.waiters.len() >= limits.events_max {
             // While librdkafka takes nothing it waits for its turn like any other.
-            drop(self.hand_over(slot, instance, now, outlet));
+            drop(self.hand_over(slot, instance, outlet));
         }
         Ok(())
     }
 
     /// Hands the thread's batch over, if there is one. On an error it is still there.
-    fn hand_over(&mut self, slot: Slot, instance: &Instance, now: Instant, outlet: &impl Outlet) -> Result<(), Why> {
+    fn hand_over(&mut self, slot: Slot, instance: &Instance, outlet: &impl Outlet) -> Result<(), Why> {
         let Some(batch) = self.batches.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
-        let Batch { events, waiters, trace, bytes, reserved, number } = *batch;
+        let Batch { events, waiters, trace, bytes, reserved, number, since } = *batch;
         let thread = self.sequences.name(slot).clone();
         let (mut message, message_id) = message_of(events, instance);
         self.framer.frame(&mut message, &mut self.value);
@@ -255,7 +258,7 @@ impl Lane {
             Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
         let stamp =
             Stamp { generation: self.sequences.generation(slot), message_id: &message_id, trace: trace.as_deref() };
-        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, now });
+        let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, since });
         let Err((code, flight)) = sent else { return Ok(()) };
         let Flight::Events(flown) = *flight else { return Ok(()) };
         if code != RDKafkaErrorCode::QueueFull {
@@ -268,15 +271,15 @@ impl Lane {
             Some(Payload::Event(event)) => EventBatch { events: vec![event], ..EventBatch::default() },
             _ => EventBatch::default(),
         };
-        self.batches[slot.index()] = Some(Box::new(Batch { events, waiters, trace, bytes, reserved, number }));
+        self.batches[slot.index()] = Some(Box::new(Batch { events, waiters, trace, bytes, reserved, number, since }));
         Err(Why::Full)
     }
 
-    /// Hands over what is due by `now`, or everything. Returns whether batches are left.
-    pub(super) fn hand_over_due(&mut self, now: Instant, all: bool, instance: &Instance, outlet: &impl Outlet) -> bool {
+    /// Hands over what is due by `now`; a `now` of `None` is everything. Returns whether batches are left.
+    pub(super) fn hand_over_due(&mut self, now: Option<Instant>, instance: &Instance, outlet: &impl Outlet) -> bool {
         while let Some((due, slot, number)) = self.due.front().copied() {
             let current = self.batches[slot.index()].as_ref().is_some_and(|batch| batch.number == number);
-            if current && (!all && due > now || self.hand_over(slot, instance, now, outlet).is_err()) {
+            if current && (now.is_some_and(|now| due > now) || self.hand_over(slot, instance, outlet).is_err()) {
                 return true;
             }
             self.due.pop_front();

@@ -23,6 +23,7 @@ struct Sent {
     key: String,
     generation: u64,
     traceparent: Option<String>,
+    since: Instant,
     message: DashStreamMessage,
     flight: Box<Flight>,
 }
@@ -51,6 +52,7 @@ impl Outlet for Fake {
             key: record.key.to_owned(),
             generation: record.stamp.generation,
             traceparent: trace.and_then(|trace| trace.traceparent.as_deref()).map(str::to_owned),
+            since: record.since,
             message: DashStreamMessage::decode(body.as_slice()).expect("a message"),
             flight: record.flight,
         });
@@ -136,7 +138,7 @@ impl Stage {
     }
 
     fn due(&mut self, ms: u64) -> bool {
-        self.lane.hand_over_due(self.at(ms), false, &self.instance, &self.fake)
+        self.lane.hand_over_due(Some(self.at(ms)), &self.instance, &self.fake)
     }
 }
 
@@ -226,8 +228,23 @@ fn a_batch_goes_when_it_is_full_or_due() {
     assert!(!stage.due(140));
     assert_eq!(stage.fake.told(), ["a:[1, 2, 3]", "b:1", "a:4"]);
     drop(stage.offer(150, event("a")).expect("accepted"));
-    assert!(!stage.lane.hand_over_due(stage.at(0), true, &stage.instance, &stage.fake));
+    assert!(!stage.lane.hand_over_due(None, &stage.instance, &stage.fake));
     assert_eq!(stage.fake.told().last().expect("it went"), "a:5");
+}
+
+/// Also when it could not go for long: the delivery timeout is one for all that an event waits for.
+#[test]
+fn a_record_is_as_old_as_its_first_event() {
+    let mut stage = Stage::new(batched());
+    drop(stage.offer(10, event("a")).expect("accepted"));
+    drop(stage.offer(20, event("a")).expect("accepted"));
+    stage.fake.refuse.set(Some(RDKafkaErrorCode::QueueFull));
+    assert!(stage.due(500), "it stays");
+    stage.fake.refuse.set(None);
+    assert!(!stage.due(5_000));
+    drop(stage.offer(6_000, Outgoing::new("a", Checkpoint::default())).expect("accepted"));
+    let since: Vec<Instant> = stage.fake.sent.borrow().iter().map(|sent| sent.since).collect();
+    assert_eq!(since, [stage.at(10), stage.at(6_000)]);
 }
 
 #[test]
@@ -270,7 +287,7 @@ fn what_waits_is_not_overtaken() {
     stage.fake.refuse.set(None);
     assert!(!stage.due(200));
     assert_eq!(of(stage.offer(300, event("a"))), Ok(4));
-    stage.lane.hand_over_due(stage.at(0), true, &stage.instance, &stage.fake);
+    stage.lane.hand_over_due(None, &stage.instance, &stage.fake);
     assert_eq!(stage.fake.told(), ["a:[1, 2, 3]", "a:4"]);
 }
 

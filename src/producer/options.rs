@@ -75,7 +75,8 @@ pub struct Batching {
     pub events_max: usize,
     /// Bytes before compression, at most: 1 KiB to the record limit less 4 KiB; 256 KiB.
     pub bytes_max: usize,
-    /// How long the first event of a batch waits, at most: 1 ms to 60 s; 100 ms.
+    /// How long the first event of a batch waits, at most: 1 ms to 60 s, or to half of the delivery timeout, of which it
+    /// is a part; 100 ms.
     pub linger: Duration,
 }
 
@@ -178,7 +179,9 @@ impl Options {
             range("batching.events_max", batching.events_max as u64, 2, 1_000, "events")?;
             let most = self.record_bytes_max.saturating_sub(4096).max(1024) as u64;
             range("batching.bytes_max", batching.bytes_max as u64, 1024, most, "bytes")?;
-            range("batching.linger", ms(batching.linger), 1, 60_000, "ms")?;
+            // What waited for its batch has time left to be delivered.
+            let most = (ms(self.delivery_timeout) / 2).min(60_000);
+            range("batching.linger", ms(batching.linger), 1, most, "ms")?;
         }
         Ok(())
     }
