@@ -18,6 +18,7 @@ use super::show::{Form, Printer};
 use super::source::{self, Ask, Filter, From, Item, Place, Source, filter, start};
 use super::stop::Stop;
 use super::{CliError, settings};
+use crate::config::raw;
 use crate::words::PartitionId;
 
 /// Standard output is written in pieces of this size; what is shown is flushed whenever nothing more is there yet.
@@ -63,7 +64,7 @@ pub fn with_flags(command: Command, flags: Flags, example: &str) -> Command {
             Arg::new("gateway")
                 .long("gateway")
                 .value_name("URL")
-                .help("Read from a gateway, such as ws://127.0.0.1:3002, and be told what it misses")
+                .help("Read from a gateway, such as ws://127.0.0.1:3002 [env: DASHSTREAM_GATEWAY]")
                 .help_heading(WHERE),
         )
         .arg(
@@ -146,6 +147,16 @@ pub fn with_flags(command: Command, flags: Flags, example: &str) -> Command {
     ))
 }
 
+/// A file or a gateway, if one is meant. What stands in the environment gives way to every flag that says where from.
+fn place(matches: &ArgMatches) -> Option<Place> {
+    if let Some(path) = matches.get_one::<PathBuf>("file") {
+        return Some(Place::File(path.clone()));
+    }
+    let kafka_named = || ["kafka.brokers", "kafka.topic"].iter().any(|flag| matches.contains_id(flag));
+    let url = matches.get_one::<String>("gateway").cloned();
+    url.or_else(|| raw::gateway().filter(|_| !kafka_named())).map(Place::Gateway)
+}
+
 /// What was meant.
 pub struct Reading {
     pub ask: Ask,
@@ -171,12 +182,9 @@ impl Reading {
     pub fn of(matches: &ArgMatches) -> Result<Self, CliError> {
         let texts = |id: &str| matches.get_many::<String>(id).unwrap_or_default().cloned().collect::<Vec<_>>();
         let given = |id: &str| matches.try_get_one::<String>(id).ok().flatten();
-        let place = if let Some(path) = matches.get_one::<PathBuf>("file") {
-            Place::File(path.clone())
-        } else if let Some(url) = given("gateway") {
-            Place::Gateway(url.clone())
-        } else {
-            Place::Kafka(Box::new(settings::load(matches)?.config.kafka))
+        let place = match place(matches) {
+            Some(place) => place,
+            None => Place::Kafka(Box::new(settings::load(matches)?.config.kafka)),
         };
         let said = matches.value_source("from") == Some(clap::parser::ValueSource::CommandLine);
         let from = match (&place, given("from")) {

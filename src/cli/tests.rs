@@ -73,6 +73,7 @@ fn commands_that_read_know_kafka_as_serve_does_and_say_their_defaults() {
             "--kafka-topic",
             "--kafka-ssl-ca-location",
             "[env: NO_COLOR, COLUMNS]",
+            "[env: DASHSTREAM_GATEWAY]",
             "[default: auto]",
             "-N (the last N of each partition)",
             "Exit codes",

@@ -17,6 +17,9 @@ use super::table::{self, KEYS, Key, SECTIONS};
 /// Names the configuration file; not a setting itself, since a file cannot name itself.
 pub const FILE_VARIABLE: &str = "DASHSTREAM_CONFIG";
 
+/// Names the gateway that commands read from; not a setting, since nothing that serves has a use for it.
+pub const GATEWAY_VARIABLE: &str = "DASHSTREAM_GATEWAY";
+
 /// Where settings may come from.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
@@ -168,7 +171,7 @@ impl Raw {
     /// else's, unless it is a letter or two away from one of ours.
     fn judge_unknown(&mut self, name: &str, text: &str) {
         let Some(rest) = name.strip_prefix("DASHSTREAM_") else { return };
-        if name == FILE_VARIABLE || KEYS.iter().any(|key| key.environment_name() == name) {
+        if [FILE_VARIABLE, GATEWAY_VARIABLE].contains(&name) || KEYS.iter().any(|key| key.environment_name() == name) {
             return;
         }
         let suggestion = nearest(name, KEYS.iter().map(Key::environment_name));
@@ -238,6 +241,13 @@ pub fn terminal() -> TerminalWishes {
         }
     }
     wishes
+}
+
+/// What [`GATEWAY_VARIABLE`] says. One that is not UTF-8 is no URL, and is refused as that.
+pub fn gateway() -> Option<String> {
+    let (_, url) = std::env::vars_os().find(|(name, _)| name == GATEWAY_VARIABLE)?;
+    let url = url.to_string_lossy().trim().to_owned();
+    (!url.is_empty()).then_some(url)
 }
 
 /// The names of a section's keys, in one of their spellings.

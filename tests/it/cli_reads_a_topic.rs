@@ -293,6 +293,50 @@ fn a_gateway_that_comes_back_is_resumed_where_it_was() {
 }
 
 #[test]
+fn the_environment_may_name_the_gateway_and_every_flag_that_says_where_from_wins_over_it() {
+    let kafka = Kafka::shared();
+    let (topic, other) = (kafka.topic("named", 1), kafka.topic("other", 1));
+    for (topic, sequence) in [(&topic, 1), (&other, 2)] {
+        let producer = kafka.producer(topic);
+        producer.send(0, &seeded::numbered(0, sequence, 20));
+        producer.flush();
+    }
+    let mut gateway = Setup::new(&kafka, &topic).start();
+    wait::until_true("the gateway to have read the topic", LIMIT, || {
+        gateway.metrics().all("websocket_kafka_consumer_lag", &[]) == [0.0]
+    });
+    let (url, nowhere) = (format!("ws://{}", gateway.ws()), format!("ws://{}", ports::free_address()));
+    let export = std::env::temp_dir().join(format!("{topic}.jsonl"));
+    let file = export.to_str().expect("UTF-8");
+    of_topic(&kafka, &other, &["export", "--output", "jsonl", "--to", file]).expect("to a file");
+    // Settings of Kafka stand beside it, for those who mean Kafka.
+    let sequences = |variable: &str, flags: &[&str]| -> Vec<u64> {
+        let environment = [
+            ("KAFKA_BROKERS", kafka.brokers.as_str()),
+            ("KAFKA_TOPIC", other.as_str()),
+            ("DASHSTREAM_GATEWAY", variable),
+        ];
+        let arguments = [&["tail", "--from", "earliest", "--output", "jsonl"], flags].concat();
+        let answer = command::answer_with(&arguments, &environment).expect("tail");
+        assert_eq!(answer.err, "", "{flags:?}");
+        answer.objects().iter().filter_map(|object| object["sequence"].as_u64()).collect()
+    };
+    assert_eq!(sequences(&url, &[]), [1], "the environment alone");
+    assert_eq!(sequences("", &[]), [2], "empty is not set");
+    assert_eq!(sequences(&nowhere, &["--gateway", &url]), [1]);
+    assert_eq!(sequences(&nowhere, &["--file", file]), [2]);
+    assert_eq!(sequences(&nowhere, &["--topic", &topic]), [1]);
+    assert_eq!(sequences(&nowhere, &["--brokers", &kafka.brokers]), [2]);
+    // It is named when it is wrong, and it is no unknown setting of those who do not read from it.
+    let wrong = command::answer_with(&["runs"], &[("DASHSTREAM_GATEWAY", "http://here")]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("DASHSTREAM_GATEWAY"), "{wrong:?}");
+    let settings = command::answer_with(&["check-config"], &[("DASHSTREAM_GATEWAY", &url)]).expect("check-config");
+    assert!(!settings.out.contains("DASHSTREAM_GATEWAY") && settings.err.is_empty(), "{settings:?}");
+    std::fs::remove_file(&export).expect("ours");
+    gateway.stop();
+}
+
+#[test]
 fn a_partition_that_is_added_is_followed_too() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("grows", 1);

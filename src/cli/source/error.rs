@@ -29,9 +29,9 @@ pub enum SourceError {
     Unreachable { brokers: String, why: String },
     #[error("Kafka refuses to be read")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    #[error("--gateway is wrong")]
+    #[error("--gateway (or DASHSTREAM_GATEWAY) is wrong")]
     GatewayAddress(#[from] ConfigError),
-    #[error("the gateway at {url} cannot be read: check --gateway, and that the gateway runs")]
+    #[error("the gateway at {url} cannot be read: check --gateway (or DASHSTREAM_GATEWAY), and that the gateway runs")]
     Gateway { url: String, source: ClientError },
     #[error("the system refuses a thread: look at the limits of the process")]
     Thread(#[source] std::io::Error),
