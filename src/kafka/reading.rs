@@ -13,15 +13,6 @@ use super::refusal::{self, Kind, Refusal};
 use super::watch::trouble;
 use crate::observe::stats::KafkaTrouble;
 
-/// What went wrong last.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Complaint {
-    /// librdkafka's words.
-    pub text: String,
-    /// No broker is there at all, and not just one connection less.
-    pub all_down: bool,
-}
-
 /// What waiting does not heal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Denied {
@@ -39,20 +30,23 @@ pub struct ReadContext {
 
 #[derive(Default)]
 struct Heard {
-    newest: Option<Complaint>,
+    /// What went wrong last, in librdkafka's words.
+    newest: Option<String>,
+    /// The same of no broker being there at all, and not just one connection less: other words may follow.
+    all_down: Option<String>,
     denied: Option<Denied>,
     /// As one hears it from a broker that speaks another protocol, and from one that is just going away.
     doubt: Option<Refusal>,
 }
 
 impl ReadContext {
-    pub fn newest(&self) -> Option<Complaint> {
+    pub fn newest(&self) -> Option<String> {
         self.heard().newest.clone()
     }
 
-    /// Takes it: whether the brokers are there is asked again and again.
-    pub fn take_newest(&self) -> Option<Complaint> {
-        self.heard().newest.take()
+    /// No broker is there. Takes it: that is asked again and again.
+    pub fn take_all_down(&self) -> Option<String> {
+        self.heard().all_down.take()
     }
 
     /// A human has to do something.
@@ -68,7 +62,7 @@ impl ReadContext {
     /// The brokers answer: what was said before is over.
     pub fn is_well(&self) {
         let mut heard = self.heard();
-        (heard.newest, heard.doubt) = (None, None);
+        (heard.newest, heard.all_down, heard.doubt) = (None, None, None);
     }
 
     /// A complaint that came as the answer to a call.
@@ -89,8 +83,10 @@ impl ReadContext {
             None => None,
         };
         heard.denied = heard.denied.take().or(denied);
-        let all_down = code == RDKafkaErrorCode::AllBrokersDown;
-        heard.newest = Some(Complaint { text: text.to_owned(), all_down });
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            heard.all_down = Some(text.to_owned());
+        }
+        heard.newest = Some(text.to_owned());
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -149,8 +145,10 @@ mod tests {
         context.note(RDKafkaErrorCode::TopicAuthorizationFailed, "no topic either");
         context.note(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         assert!(matches!(context.denied(), Some(Denied::Entry(refusal)) if refusal.kind == Kind::Credentials));
-        assert_eq!(context.take_newest().map(|complaint| complaint.text).as_deref(), Some("1/1 brokers are down"));
-        assert_eq!(context.newest(), None);
+        context.note(RDKafkaErrorCode::BrokerTransportFailure, "Connect failed: Connection refused");
+        assert_eq!(context.newest().as_deref(), Some("Connect failed: Connection refused"));
+        assert_eq!(context.take_all_down().as_deref(), Some("1/1 brokers are down"));
+        assert_eq!(context.take_all_down(), None);
     }
 
     #[test]

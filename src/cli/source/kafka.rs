@@ -1,9 +1,11 @@
 //! Kafka as a source: a consumer of its own, placed by offset, in no group, that commits nothing.
 //!
 //! Where the log ends is asked once, at the start; without `follow` that is where reading ends, whatever is appended
-//! meanwhile. What retention takes away on the way is told as a gap.
+//! meanwhile. What retention takes away on the way is told as a gap. Under `follow` brokers that are away are waited
+//! for, and which stream the topic is now is asked again and again (`follow`).
 
 mod begin;
+mod follow;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,9 +22,9 @@ use super::{Item, Progress, Source, SourceError};
 use crate::config::KafkaConfig;
 use crate::kafka::headers;
 use crate::kafka::offsets::{self, PartitionOffsets};
-use crate::kafka::reading::{Complaint, ReadContext};
+use crate::kafka::reading::ReadContext;
 use crate::words::header;
-use crate::words::{Offset, PartitionId};
+use crate::words::{Offset, PartitionId, StreamIdentity};
 
 /// Kafka is asked about offsets and topics for so long.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -47,7 +49,14 @@ pub(super) struct KafkaSource {
     out: VecDeque<Item>,
     /// How long Kafka was listened to since it last said something.
     silent_for: Duration,
-    looked_for_partitions_at: Instant,
+    looked_around_at: Instant,
+    /// The stream that is followed, once it is known.
+    stream: Option<StreamIdentity>,
+    /// Which broker is asked first the next time.
+    turn: usize,
+    gone_since: Option<Instant>,
+    /// What retention took could not be asked for.
+    in_doubt: bool,
     /// Since the last record.
     placings: u32,
     live: bool,
@@ -147,7 +156,8 @@ impl KafkaSource {
         };
         let waited = began.elapsed();
         self.merge.listen(waited);
-        self.silent_for = if heard.is_some() { Duration::ZERO } else { self.silent_for.saturating_add(waited) };
+        let said = matches!(heard, Some(Heard::Record(..) | Heard::Trouble(KafkaError::PartitionEOF(_))));
+        self.silent_for = if said { Duration::ZERO } else { self.silent_for.saturating_add(waited) };
         match heard {
             None => Ok(()),
             Some(Heard::Record(held, partition, offset, bytes)) => {
@@ -227,6 +237,7 @@ impl KafkaSource {
                 }
                 Ok(())
             }
+            Code::UnknownTopic | Code::UnknownTopicOrPartition if self.follow => self.is_gone(),
             Code::UnknownTopic | Code::UnknownTopicOrPartition => Err(SourceError::NoTopic(self.kafka.topic.clone())),
             _ => {
                 self.consumer.context().note(code, &error.to_string());
@@ -237,7 +248,26 @@ impl KafkaSource {
 
     /// Tells a gap where Kafka begins later than what is expected, and goes on there. True if there was one.
     fn skip_what_is_gone(&mut self, partitions: &[PartitionId]) -> Result<bool, SourceError> {
-        let ends = self.ends(partitions)?;
+        let ends = match self.ends(partitions, if self.follow { LOOK } else { ANSWER }) {
+            Err(SourceError::Unreachable { .. }) if self.follow => {
+                self.in_doubt = true;
+                return Ok(false);
+            }
+            ends => ends?,
+        };
+        let beyond = |(partition, ends): (&PartitionId, &PartitionOffsets)| {
+            self.lanes.get(partition).is_some_and(|lane| lane.next > ends.high)
+        };
+        let ends_earlier = ends.iter().any(beyond);
+        if ends_earlier && self.follow {
+            let is_other = self.look_around()?;
+            if is_other || self.gone_since.is_some() {
+                return Ok(is_other);
+            }
+        }
+        if ends_earlier {
+            self.out.push_back(Item::StreamChanged);
+        }
         let mut moved = false;
         for (partition, PartitionOffsets { low, high, .. }) in ends {
             let Some(lane) = self.lanes.get_mut(&partition) else { continue };
@@ -246,7 +276,6 @@ impl KafkaSource {
                 // A topic that was made again, or that lost its end.
                 lane.next = low;
                 lane.end = if self.follow { high } else { lane.end.min(high) };
-                self.merge.push(partition, None, 0, Held::Item(Box::new(Item::StreamChanged)));
                 moved = true;
                 continue;
             }
@@ -297,55 +326,37 @@ impl KafkaSource {
         self.lanes.iter().filter(|(_, lane)| !lane.over).map(|(partition, lane)| (*partition, lane))
     }
 
-    fn ends(&self, partitions: &[PartitionId]) -> Result<BTreeMap<PartitionId, PartitionOffsets>, SourceError> {
-        offsets::ends(self.consumer.client(), &self.kafka.topic, partitions, ANSWER).map_err(|error| {
+    fn ends(
+        &self,
+        partitions: &[PartitionId],
+        limit: Duration,
+    ) -> Result<BTreeMap<PartitionId, PartitionOffsets>, SourceError> {
+        offsets::ends(self.consumer.client(), &self.kafka.topic, partitions, limit).map_err(|error| {
             self.consumer.context().note(error.code(), &error.to_string());
             self.unreachable(&error.to_string())
         })
     }
 
-    /// What is wrong with Kafka, if anything, and whether the topic grew.
+    /// What is wrong with Kafka, if anything.
     fn look_after(&mut self, now: Instant) -> Result<(), SourceError> {
         if let Some(denied) = self.consumer.context().denied() {
             return Err(super::error::denied(&self.kafka, denied));
         }
+        if self.follow {
+            return self.keep_up(now);
+        }
         if self.silent_for > SILENCE && !self.merge.is_caught_up() {
-            let why = self.consumer.context().newest().map(|complaint| complaint.text).unwrap_or_default();
+            let why = self.consumer.context().newest().unwrap_or_default();
             return Err(self.unreachable(&why));
-        }
-        if !self.live {
-            return Ok(());
-        }
-        if let Some(Complaint { text, all_down: true }) = self.consumer.context().take_newest()
-            && self.connected
-        {
-            self.connected = false;
-            self.out.push_back(Item::Disconnected { why: text, retry_in: LOOK });
-        } else if self.silent_for.is_zero() {
-            self.is_there();
-        }
-        let interval = if self.connected { self.kafka.discovery_interval } else { LOOK };
-        if now.duration_since(self.looked_for_partitions_at) > interval {
-            self.look_for_partitions()?;
-            self.looked_for_partitions_at = Instant::now();
         }
         Ok(())
     }
 
-    /// The brokers answer.
-    fn is_there(&mut self) {
-        if !self.connected {
-            self.connected = true;
-            self.out.push_back(Item::Connected);
-        }
-    }
-
     fn unreachable(&self, why: &str) -> SourceError {
         let context = self.consumer.context();
-        match (context.denied(), context.doubt()) {
-            (Some(denied), _) => super::error::denied(&self.kafka, denied),
-            (None, Some(refusal)) => SourceError::Refused(refusal.looked_into(&self.kafka.security)),
-            (None, None) => SourceError::Unreachable { brokers: self.kafka.brokers.clone(), why: why.to_owned() },
+        match context.denied() {
+            Some(denied) => super::error::denied(&self.kafka, denied),
+            None => SourceError::Unreachable { brokers: self.kafka.brokers.clone(), why: why.to_owned() },
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::broker::die_with_parent;
@@ -65,6 +67,61 @@ pub fn answer_with(arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
 /// Of a topic of this Kafka.
 pub fn of_topic(kafka: &Kafka, topic: &str, arguments: &[&str]) -> Answer {
     answer_with(arguments, &[("KAFKA_BROKERS", &kafka.brokers), ("KAFKA_TOPIC", topic)])
+}
+
+/// A command under way whose silence has a limit. It dies with the thread that started it.
+pub struct Watched {
+    child: Child,
+    lines: Receiver<String>,
+    err: Arc<Mutex<String>>,
+}
+
+impl Watched {
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = prepared(arguments, environment).spawn().expect("the binary starts");
+        let (sender, lines) = sync_channel(100_000);
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line).ok()));
+        let err = Arc::new(Mutex::new(String::new()));
+        let (into, from) = (err.clone(), BufReader::new(child.stderr.take().expect("piped")));
+        std::thread::spawn(move || {
+            from.lines().map_while(Result::ok).for_each(|line| *into.lock().expect("not poisoned") += &(line + "\n"));
+        });
+        Self { child, lines, err }
+    }
+
+    /// The next line of its output.
+    pub fn line(&mut self, limit: Duration) -> String {
+        self.lines.recv_timeout(limit).unwrap_or_else(|why| {
+            panic!("no line in {limit:?} ({why}); it ended: {:?}; it said: {}", self.child.try_wait(), self.err())
+        })
+    }
+
+    /// What it said beside its output so far.
+    pub fn err(&self) -> String {
+        self.err.lock().expect("not poisoned").clone()
+    }
+
+    pub fn signal(&self, number: i32) {
+        signal(self.child.id(), number);
+    }
+
+    /// Waits until it has ended by itself, or because of an interrupt, and for what is left of its words.
+    pub fn end(mut self, limit: Duration) -> Answer {
+        let deadline = Instant::now() + limit;
+        let mut out = String::new();
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => out += &(line + "\n"),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end in {limit:?}; it said: {}", self.err()),
+            }
+        }
+        let status = self.child.wait().expect("a child can be waited for");
+        // The other reader ends with the pipe, a moment later at most.
+        super::wait::until_true("the end of what it says", limit, || Arc::strong_count(&self.err) == 1);
+        Answer { code: status.code(), out, err: self.err() }
+    }
 }
 
 /// A command under way. It dies with the test process at the latest.

@@ -1,5 +1,4 @@
-//! How reading Kafka begins: is the topic there, where do its partitions begin and end, where are we to begin. Also
-//! partitions that the topic gets later.
+//! How reading Kafka begins: is the topic there, where do its partitions begin and end, where are we to begin.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,9 +14,10 @@ use super::{ANSWER, Held, KafkaSource, Lane, TICK};
 use crate::cli::source::expand::Expander;
 use crate::config::KafkaConfig;
 use crate::kafka::client::{Purpose, client_config};
+use crate::kafka::identity::identify;
 use crate::kafka::offsets;
 use crate::kafka::reading::ReadContext;
-use crate::words::{Offset, PartitionId};
+use crate::words::PartitionId;
 
 /// The brokers seem to speak another protocol: so long another one may still answer.
 const DOUBT: Duration = Duration::from_secs(2);
@@ -40,7 +40,11 @@ impl KafkaSource {
             expander: Expander::new(ask.filter.clone(), payload_max),
             out: VecDeque::new(),
             silent_for: Duration::ZERO,
-            looked_for_partitions_at: now,
+            looked_around_at: now,
+            stream: None,
+            turn: 0,
+            gone_since: None,
+            in_doubt: false,
             placings: 0,
             live: false,
             connected: true,
@@ -51,7 +55,12 @@ impl KafkaSource {
         }
         let all = (0..count).map(PartitionId).collect();
         let partitions: Vec<_> = if ask.partitions.is_empty() { all } else { ask.partitions.clone() };
-        source.place(&partitions, ask.from)?;
+        if ask.follow {
+            // Before any offset, so that these are of this stream or of a later one.
+            source.stream =
+                identify(source.consumer.client(), &kafka.topic, 0, ANSWER).ok().map(|found| found.identity);
+        }
+        source.place(&partitions, ask.from, ANSWER)?;
         // What the brokers said while they were not there yet is over.
         source.consumer.context().is_well();
         Ok(source)
@@ -86,17 +95,20 @@ impl KafkaSource {
             let doubted = self.consumer.context().doubt().is_some_and(|doubt| doubt.kind.needs_a_human());
             let doubted_for = doubted.then(|| doubted_since.get_or_insert_with(Instant::now).elapsed());
             if began.elapsed() > ANSWER || doubted_for.is_some_and(|doubted_for| doubted_for > DOUBT) {
-                let why = self.consumer.context().newest().map_or(failed, |complaint| complaint.text);
-                return Err(self.unreachable(&why));
+                let context = self.consumer.context();
+                return Err(match (context.denied(), context.doubt()) {
+                    (None, Some(refusal)) => SourceError::Refused(refusal.looked_into(&self.kafka.security)),
+                    _ => self.unreachable(&context.newest().unwrap_or(failed)),
+                });
             }
         }
     }
 
-    fn place(&mut self, partitions: &[PartitionId], from: From) -> Result<(), SourceError> {
-        let ends = self.ends(partitions)?;
+    pub(super) fn place(&mut self, partitions: &[PartitionId], from: From, limit: Duration) -> Result<(), SourceError> {
+        let ends = self.ends(partitions, limit)?;
         let at_time = match from {
             From::Time(timestamp_ms) => {
-                offsets::at_time_of_all(self.consumer.client(), &self.kafka.topic, partitions, timestamp_ms, ANSWER)
+                offsets::at_time_of_all(self.consumer.client(), &self.kafka.topic, partitions, timestamp_ms, limit)
                     .map_err(|error| self.unreachable(&error.to_string()))?
             }
             _ => Default::default(),
@@ -128,28 +140,6 @@ impl KafkaSource {
             self.consumer.incremental_assign(&list)?;
         }
         Ok(())
-    }
-
-    /// What was added to the topic is read from its beginning. That it cannot be seen now does not matter.
-    pub(super) fn look_for_partitions(&mut self) -> Result<(), SourceError> {
-        let Ok(metadata) = self.consumer.fetch_metadata(Some(&self.kafka.topic), 10 * TICK) else { return Ok(()) };
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == self.kafka.topic) else {
-            return Ok(());
-        };
-        self.is_there();
-        if !self.all_partitions {
-            return Ok(());
-        }
-        let count = u32::try_from(topic.partitions().len()).unwrap_or(0);
-        let new: Vec<_> = (0..count).map(PartitionId).filter(|partition| !self.lanes.contains_key(partition)).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        match self.place(&new, From::Offset(Offset(0))) {
-            // Its leader may not be there yet: the next look will tell.
-            Err(SourceError::Unreachable { .. }) => Ok(()),
-            placed => placed,
-        }
     }
 }
 
