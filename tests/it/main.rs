@@ -41,6 +41,7 @@ mod secured_commands;
 mod cli_sends_events;
 mod cli_reads_a_topic;
 mod tail_follows_through_breaks;
+mod gateway_breaks_half_way;
 mod cli_exports_a_million;
 mod cli_explains_a_run;
 mod watch_survives_a_resize_and_a_lost_connection;
