@@ -245,7 +245,8 @@ pub fn terminal() -> TerminalWishes {
 
 /// What [`GATEWAY_VARIABLE`] says. One that is not UTF-8 is no URL, and is refused as that.
 pub fn gateway() -> Option<String> {
-    let url = std::env::var_os(GATEWAY_VARIABLE)?.to_string_lossy().trim().to_owned();
+    let (_, url) = std::env::vars_os().find(|(name, _)| name == GATEWAY_VARIABLE)?;
+    let url = url.to_string_lossy().trim().to_owned();
     (!url.is_empty()).then_some(url)
 }
 
