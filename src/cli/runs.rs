@@ -27,7 +27,8 @@ const FLAGS: Flags = Flags {
 pub fn command() -> Command {
     let command = Command::new("runs").about("List runs: status, times, events, errors, partition").long_about(format!(
         "Reads what the log holds up to now and lists its runs, by the time at which they began. A run is done after \
-         GRAPH_END, failed after GRAPH_ERROR, running before either, and partial where its beginning was not read. \
+         GRAPH_END, failed after GRAPH_ERROR, running before either, and partial where its beginning was not read. A \
+         thread that starts again after it has ended is another run, such as run-1#2. \
          At most {RUNS_MAX} runs are kept, the ones seen last; a remark says how many were let go."
     ));
     reading::with_flags(
@@ -109,7 +110,8 @@ fn human(runs: &[&Run], style: Style, out: &mut Vec<u8>) -> std::io::Result<()> 
         let named: Vec<_> =
             named.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
-        let name = format!("{}/{}{named}", plain(&run.tenant), plain(&run.thread));
+        let nth = if run.nth > 1 { format!("#{}", run.nth) } else { String::new() };
+        let name = format!("{}/{}{nth}{named}", plain(&run.tenant), plain(&run.thread));
         let took = run.duration_us().map_or("-".to_owned(), took);
         let partition = run.partition.to_string();
         let line = format!(" {began:20} {took:>8} {:>7} {:>6} {partition:>9} ", run.events, run.errors);
@@ -124,6 +126,7 @@ fn object(run: &Run) -> String {
     let fields = [
         ("tenant_id", json!(run.tenant)),
         ("thread_id", json!(run.thread)),
+        ("nth", json!(run.nth)),
         ("partition", json!(run.partition.0)),
         ("status", json!(run.status())),
         ("start_time", json!(run.first_us.map(rfc3339))),
@@ -139,7 +142,7 @@ fn object(run: &Run) -> String {
 }
 
 const CSV_HEADER: &str = "tenant_id,thread_id,partition,status,start_time,end_time,duration_micros,events,errors,missing_sequences,\
-     duplicates\n";
+     duplicates,nth\n";
 
 fn csv_line(run: &Run, out: &mut Vec<u8>) {
     let time = |time: Option<i64>| time.map_or(String::new(), rfc3339);
@@ -155,6 +158,7 @@ fn csv_line(run: &Run, out: &mut Vec<u8>) {
         run.errors.to_string(),
         run.missing.to_string(),
         run.duplicates.to_string(),
+        run.nth.to_string(),
     ];
     for (index, cell) in cells.iter().enumerate() {
         if index > 0 {

@@ -143,6 +143,27 @@ fn inspect_shows_errors_first_and_says_what_is_wrong_with_what_was_told() {
     check("inspect.badly.json", &["inspect", "--thread", "run-2", "--output", "json"]);
 }
 
+/// A thread that ran twice is two runs for every command.
+#[test]
+fn runs_are_listed_as_they_are_explained() {
+    check("runs.txt", &["runs"]);
+    let listed = document(&["runs", "--output", "json"]);
+    let listed = listed["runs"].as_array().expect("runs");
+    assert_eq!(listed.len(), 5);
+    for run in listed {
+        let text = |key: &str| run[key].as_str().expect("a text").to_owned();
+        let nth = run["nth"].to_string();
+        let asked = ["inspect", "--thread", &text("thread_id"), "--nth", &nth, "--output", "json"];
+        let explained = document(&asked)["runs"][0].take();
+        assert_eq!(run["status"], explained["status"], "{run}");
+        assert_eq!(run["start_time"], explained["start_time"], "{run}");
+        assert_eq!(run["errors"], json!(explained["errors"].as_array().expect("errors").len()), "{run}");
+        // What came twice is on the topic twice, and told once.
+        let events = run["events"].as_u64().zip(run["duplicates"].as_u64()).map(|(events, twice)| events - twice);
+        assert_eq!(events, explained["events"].as_u64(), "{run}");
+    }
+}
+
 #[test]
 fn inspect_shows_the_state_at_a_point() {
     let hash = |state: &str| Sha256::digest(state).iter().map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -1,4 +1,5 @@
-//! The runs that were seen, in a table of fixed size: the one seen longest ago makes room. Pure.
+//! The runs that were seen, in a table of fixed size: the one seen longest ago makes room. A thread that starts its
+//! graph again after it has ended begins another run, as in [`crate::analysis::runs`]. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,13 +10,15 @@ use crate::wire::proto::EventType;
 use crate::wire::proto::dash_stream_message::Message as Payload;
 use crate::words::PartitionId;
 
-/// About 3 MiB with ids of usual length.
+/// About 4 MiB with ids of usual length.
 pub(super) const RUNS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) tenant: String,
     pub(super) thread: String,
+    /// Of those of its thread, from 1.
+    pub(super) nth: u32,
     /// Of its first event that was read.
     pub(super) partition: PartitionId,
     /// By the producer's clock, else Kafka's, µs since the epoch.
@@ -42,17 +45,28 @@ impl Run {
         }
     }
 
+    /// Whether a start at this time is that of another run, and not its own that came late.
+    fn is_over(&self, time: Option<i64>) -> bool {
+        self.end.is_some() && (self.began || time > self.first_us)
+    }
+
     pub(super) fn duration_us(&self) -> Option<i64> {
         Some(self.last_us?.saturating_sub(self.first_us?))
     }
 }
 
+type Thread = (String, String);
+
 #[derive(Default)]
 pub(super) struct Table {
-    runs: HashMap<(String, String), Run>,
+    runs: HashMap<(Thread, u32), Run>,
     /// The same by `seen`, to know the oldest.
-    by_seen: BTreeMap<u64, (String, String)>,
+    by_seen: BTreeMap<u64, (Thread, u32)>,
+    /// The newest run of a thread.
+    current: HashMap<Thread, u32>,
     events: u64,
+    /// The event that comes next came before.
+    repeated: bool,
     /// Runs that made room.
     pub(super) forgotten: u64,
 }
@@ -62,12 +76,13 @@ impl Table {
         match item {
             Item::Event(seen) => self.event(seen),
             Item::Missing { tenant, thread, from, to } => {
-                if let Some(run) = self.runs.get_mut(&(tenant.clone(), thread.clone())) {
+                if let Some(run) = self.current_mut(tenant, thread) {
                     run.missing = run.missing.saturating_add(to.saturating_sub(*from));
                 }
             }
             Item::Duplicate { tenant, thread, .. } => {
-                if let Some(run) = self.runs.get_mut(&(tenant.clone(), thread.clone())) {
+                self.repeated = true;
+                if let Some(run) = self.current_mut(tenant, thread) {
                     run.duplicates += 1;
                 }
             }
@@ -75,31 +90,55 @@ impl Table {
         }
     }
 
+    fn current_mut(&mut self, tenant: &str, thread: &str) -> Option<&mut Run> {
+        let key = (tenant.to_owned(), thread.to_owned());
+        let nth = *self.current.get(&key)?;
+        self.runs.get_mut(&(key, nth))
+    }
+
     /// The latest `limit` runs, by when they began.
     pub(super) fn latest(&self, limit: usize) -> Vec<&Run> {
         let mut runs: Vec<_> = self.runs.values().collect();
         runs.sort_by(|left, right| {
             let key = |run: &&Run| (run.first_us, run.partition);
-            key(left).cmp(&key(right)).then_with(|| (&left.tenant, &left.thread).cmp(&(&right.tenant, &right.thread)))
+            key(left)
+                .cmp(&key(right))
+                .then_with(|| (&left.tenant, &left.thread, left.nth).cmp(&(&right.tenant, &right.thread, right.nth)))
         });
         runs.split_off(runs.len().saturating_sub(limit))
     }
 
     fn event(&mut self, seen: &Seen) {
+        let repeated = std::mem::take(&mut self.repeated);
         let Some(header) = line::header(&seen.message) else { return };
         if header.thread_id.is_empty() {
             return;
         }
         self.events += 1;
-        let key = (header.tenant_id.clone(), header.thread_id.clone());
+        let thread = (header.tenant_id.clone(), header.thread_id.clone());
         let time = Some(header.timestamp_us).filter(|time| *time != 0);
         let time = time.or(seen.timestamp_ms.map(|ms| ms.saturating_mul(1_000)));
+        let event_type = match &seen.message.message {
+            Some(Payload::Event(event)) => event.event_type(),
+            _ => EventType::Unspecified,
+        };
+        let starts = event_type == EventType::GraphStart && !repeated;
+        let nth = match self.current.get(&thread) {
+            None => 1,
+            Some(nth) => {
+                let over = self.runs.get(&(thread.clone(), *nth)).is_some_and(|run| run.is_over(time));
+                nth.saturating_add(u32::from(starts && over))
+            }
+        };
+        let key = (thread, nth);
         if !self.runs.contains_key(&key) && self.runs.len() >= RUNS_MAX {
             self.forget_oldest();
         }
+        self.current.insert(key.0.clone(), nth);
         let run = self.runs.entry(key.clone()).or_insert_with(|| Run {
-            tenant: key.0.clone(),
-            thread: key.1.clone(),
+            tenant: key.0.0.clone(),
+            thread: key.0.1.clone(),
+            nth,
             partition: seen.partition,
             first_us: time,
             last_us: time,
@@ -120,22 +159,21 @@ impl Table {
             run.last_us = Some(run.last_us.map_or(time, |last| last.max(time)));
         }
         run.errors += u64::from(is_failure(&seen.message));
-        if let Some(Payload::Event(event)) = &seen.message.message {
-            match event.event_type() {
-                EventType::GraphStart => {
-                    run.began = true;
-                    run.end = None;
-                }
-                EventType::GraphEnd => run.end = Some(true),
-                EventType::GraphError => run.end = Some(false),
-                _ => {}
-            }
+        match event_type {
+            EventType::GraphStart => run.began = true,
+            EventType::GraphEnd => run.end = Some(true),
+            EventType::GraphError => run.end = Some(false),
+            _ => {}
         }
     }
 
     fn forget_oldest(&mut self) {
         if let Some((_, key)) = self.by_seen.pop_first() {
             self.runs.remove(&key);
+            // Should its thread speak again, it is unknown like any other.
+            if self.current.get(&key.0) == Some(&key.1) {
+                self.current.remove(&key.0);
+            }
             self.forgotten += 1;
         }
     }
@@ -194,6 +232,28 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_starts_again_after_its_end_is_another_run() {
+        let mut table = Table::default();
+        let mut note = |items: &[Item]| items.iter().for_each(|item| table.note(item));
+        note(&[event("a", 10, EventType::GraphStart), event("a", 30, EventType::GraphEnd)]);
+        // What comes twice begins nothing, and neither does what comes before an end.
+        let (tenant, thread) = ("t".to_owned(), "a".to_owned());
+        let (sequence, partition, offset) = (1, PartitionId(3), Offset(5));
+        note(&[Item::Duplicate { tenant, thread, sequence, partition, offset }]);
+        note(&[event("a", 10, EventType::GraphStart), event("a", 100, EventType::GraphStart)]);
+        note(&[event("a", 110, EventType::GraphStart), event("a", 120, EventType::GraphError)]);
+        // Its own start, late.
+        note(&[event("b", 20, EventType::GraphEnd), event("b", 15, EventType::GraphStart)]);
+        let runs = table.latest(9);
+        let seen = |run: &&Run| (run.thread.clone(), run.nth, run.status(), run.events, run.duration_us());
+        let expected = [("a", 1, "done", 3, 20), ("b", 1, "done", 2, 5), ("a", 2, "failed", 3, 20)];
+        assert_eq!(
+            runs.iter().map(seen).collect::<Vec<_>>(),
+            expected.map(|(thread, nth, status, events, us)| (thread.to_owned(), nth, status, events, Some(us)))
+        );
+    }
+
+    #[test]
     fn the_table_is_bounded_and_keeps_what_was_seen_last() {
         let mut table = Table::default();
         table.note(&event("first", 1, EventType::GraphStart));
@@ -203,7 +263,8 @@ mod tests {
         table.note(&event("first", 2, EventType::NodeStart));
         table.note(&event("one more", 3, EventType::NodeStart));
         assert_eq!((table.runs.len(), table.by_seen.len(), table.forgotten), (RUNS_MAX, RUNS_MAX, 1));
-        let has = |thread: &str| table.runs.contains_key(&("t".to_owned(), thread.to_owned()));
+        let has = |thread: &str| table.runs.contains_key(&(("t".to_owned(), thread.to_owned()), 1));
+        assert_eq!(table.current.len(), RUNS_MAX);
         assert!(has("first") && has("one more") && !has("0"));
     }
 }
