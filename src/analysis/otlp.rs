@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::runs::Run;
 use super::spans::{Pairing, Span, SpanKind, Spans};
 use super::text::hex;
+use super::told::{Tokens, What};
 
 /// `{"resourceSpans": [...]}`, one resource per run.
 pub fn traces(runs: &[(&Run, &Spans)]) -> Value {
@@ -75,6 +76,31 @@ fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
+fn number(key: &str, value: u64) -> Value {
+    json!({ "key": key, "value": { "intValue": value.to_string() } })
+}
+
+/// What the start and the end of a model call tell of it, in the names of OpenTelemetry's conventions for generative
+/// models. What they do not tell is not there; the later one knows better.
+fn of_model(run: &Run, span: &Span) -> Vec<Value> {
+    let told = [span.end_at, span.start_at].into_iter().flatten().filter_map(|index| run.events.get(index));
+    let (mut model, mut tokens) = (None, Tokens::default());
+    for event in told {
+        let (name, more) = match &event.what {
+            What::ModelStart { call, tokens } | What::ModelEnd { call, tokens, .. } => (&call.model, *tokens),
+            What::ModelError { call, .. } => (&call.model, Tokens::default()),
+            What::Chunk { model, tokens, .. } => (model, *tokens),
+            _ => continue,
+        };
+        model = model.or(name.as_deref());
+        tokens = Tokens { input: tokens.input.or(more.input), output: tokens.output.or(more.output) };
+    }
+    let model = model.map(|model| text("gen_ai.request.model", model));
+    let input = tokens.input.map(|tokens| number("gen_ai.usage.input_tokens", tokens));
+    let output = tokens.output.map(|tokens| number("gen_ai.usage.output_tokens", tokens));
+    [model, input, output].into_iter().flatten().collect()
+}
+
 /// The protocol's numbers.
 const SPAN_KIND_INTERNAL: u8 = 1;
 const SPAN_KIND_CLIENT: u8 = 3;
@@ -96,7 +122,12 @@ fn span(run: &Run, trace: &[u8; 16], spans: &Spans, index: usize) -> Value {
         attributes.push(text("dashstream.unpaired", span.pairing.label()));
     }
     if span.retries > 0 {
-        attributes.push(json!({ "key": "dashstream.retries", "value": { "intValue": span.retries.to_string() } }));
+        attributes.push(number("dashstream.retries", span.retries.into()));
+    }
+    match span.kind {
+        SpanKind::Model => attributes.extend(of_model(run, span)),
+        SpanKind::Tool => attributes.push(text("gen_ai.tool.name", &span.name)),
+        SpanKind::Graph | SpanKind::Node => {}
     }
     let first_token = span.first_token_us.map(|at_us| json!({ "timeUnixNano": nanos(at_us), "name": "first token" }));
     json!({
@@ -188,6 +219,17 @@ mod tests {
             ]
         );
         assert_eq!(spans[0].status.as_ref().map(|status| status.message.as_str()), Some("broken"));
+        let of_model: Vec<_> = spans[2].attributes.iter().filter(|one| one.key.starts_with("gen_ai.")).collect();
+        let value = |index: usize| of_model[index].value.as_ref().and_then(|value| value.value.clone());
+        assert_eq!(
+            of_model.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(),
+            ["gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens",]
+        );
+        assert_eq!(
+            [value(0), value(1), value(2)],
+            [Some(Any::StringValue("large".to_owned())), Some(Any::IntValue(10)), Some(Any::IntValue(20)),]
+        );
+        assert!(spans[3].attributes.iter().all(|one| !one.key.starts_with("gen_ai.")));
     }
 
     #[test]

@@ -247,6 +247,7 @@ impl Metrics {
         self.degraded.with_label_values(&[reason]).inc();
     }
 
+    #[cfg(feature = "limiter-redis")]
     pub(super) fn redis_error(&self, operation: RedisOperation) {
         self.redis_errors.with_label_values(&[operation.label()]).inc();
     }

@@ -59,7 +59,8 @@ impl Outcome {
 pub enum Reason {
     /// The delivery timeout passed. Heals when brokers answer again.
     TimedOut,
-    /// The topic allows smaller records only: raise its `max.message.bytes` or lower `record_bytes_max`.
+    /// The topic allows smaller records only: raise its `max.message.bytes` or lower `record_bytes_max`. Kafka answers
+    /// for all that librdkafka sent it at once, so that small neighbours may share a large record's refusal.
     TooLarge,
     /// There is no such topic. Make it, or mend the name.
     NoSuchTopic,

@@ -29,6 +29,9 @@ pub(super) struct Run {
     pub(super) missing: u64,
     pub(super) duplicates: u64,
     began: bool,
+    /// When its graph said that it started and that it ended, if a time was said.
+    start_us: Option<i64>,
+    end_us: Option<i64>,
     /// The last word on it: true is done, false is failed.
     end: Option<bool>,
     /// Number of the event by which it was seen last.
@@ -50,8 +53,10 @@ impl Run {
         self.end.is_some() && (self.began || time > self.first_us)
     }
 
+    /// From its graph's start to its end, as everywhere; of what was not seen, from the first or to the last event.
     pub(super) fn duration_us(&self) -> Option<i64> {
-        Some(self.last_us?.saturating_sub(self.first_us?))
+        let (start, end) = (self.start_us.or(self.first_us)?, self.end_us.or(self.last_us)?);
+        Some(end.saturating_sub(start).max(0))
     }
 }
 
@@ -147,6 +152,8 @@ impl Table {
             missing: 0,
             duplicates: 0,
             began: false,
+            start_us: None,
+            end_us: None,
             end: None,
             seen: 0,
         });
@@ -160,9 +167,9 @@ impl Table {
         }
         run.errors += u64::from(is_failure(&seen.message));
         match event_type {
-            EventType::GraphStart => run.began = true,
-            EventType::GraphEnd => run.end = Some(true),
-            EventType::GraphError => run.end = Some(false),
+            EventType::GraphStart if !run.began => (run.began, run.start_us) = (true, time),
+            EventType::GraphEnd => (run.end, run.end_us) = (Some(true), time),
+            EventType::GraphError => (run.end, run.end_us) = (Some(false), time),
             _ => {}
         }
     }
@@ -207,6 +214,7 @@ mod tests {
             event("a", 10, EventType::GraphStart),
             event("a", 30, EventType::NodeError),
             event("a", 20, EventType::GraphEnd),
+            event("a", 45, EventType::NodeEnd),
             event("c", 60, EventType::GraphError),
             event("d", 0, EventType::NodeStart),
             event("", 1, EventType::NodeStart),
@@ -217,7 +225,7 @@ mod tests {
         let seen = |run: &&Run| (run.thread.clone(), run.status(), run.events, run.errors, run.duration_us());
         let found: Vec<_> = runs.iter().map(seen).collect();
         let expected = [
-            ("a", "done", 3, 1, Some(20)),
+            ("a", "done", 4, 1, Some(10)),
             ("b", "running", 1, 0, Some(0)),
             ("c", "failed", 1, 1, Some(0)),
             ("d", "partial", 1, 0, Some(0)),

@@ -32,6 +32,7 @@ impl Rate {
     }
 
     /// Until an empty bucket is full.
+    #[cfg(feature = "limiter-redis")]
     pub(super) fn fills_in(&self) -> Duration {
         Duration::from_secs_f64(self.burst / self.per_second)
     }
