@@ -104,7 +104,7 @@ fn human(runs: &[&Run], style: Style, out: &mut Vec<u8>) -> std::io::Result<()> 
             _ => DIM,
         };
         // Down to the second: what comes first is seen by the order.
-        let began = run.first_us.map_or("-".to_owned(), rfc3339);
+        let began = run.began_us().map_or("-".to_owned(), rfc3339);
         let began = began.get(..19).map_or(began.clone(), |second| format!("{second}Z"));
         let named = [(run.missing, "missing"), (run.duplicates, "twice")];
         let named: Vec<_> =
@@ -129,8 +129,8 @@ fn object(run: &Run) -> String {
         ("nth", json!(run.nth)),
         ("partition", json!(run.partition.0)),
         ("status", json!(run.status())),
-        ("start_time", json!(run.first_us.map(rfc3339))),
-        ("end_time", json!(run.last_us.map(rfc3339))),
+        ("start_time", json!(run.began_us().map(rfc3339))),
+        ("end_time", json!(run.ended_us().map(rfc3339))),
         ("duration_micros", json!(run.duration_us())),
         ("events", json!(run.events)),
         ("errors", json!(run.errors)),
@@ -151,8 +151,8 @@ fn csv_line(run: &Run, out: &mut Vec<u8>) {
         run.thread.clone(),
         run.partition.to_string(),
         run.status().to_owned(),
-        time(run.first_us),
-        time(run.last_us),
+        time(run.began_us()),
+        time(run.ended_us()),
         run.duration_us().map_or(String::new(), |duration| duration.to_string()),
         run.events.to_string(),
         run.errors.to_string(),

@@ -21,9 +21,9 @@ pub(super) struct Run {
     pub(super) nth: u32,
     /// Of its first event that was read.
     pub(super) partition: PartitionId,
-    /// By the producer's clock, else Kafka's, µs since the epoch.
-    pub(super) first_us: Option<i64>,
-    pub(super) last_us: Option<i64>,
+    /// Of its earliest and latest event, by the producer's clock, else Kafka's, µs since the epoch.
+    first_us: Option<i64>,
+    last_us: Option<i64>,
     pub(super) events: u64,
     pub(super) errors: u64,
     pub(super) missing: u64,
@@ -53,10 +53,18 @@ impl Run {
         self.end.is_some() && (self.began || time > self.first_us)
     }
 
-    /// From its graph's start to its end, as everywhere; of what was not seen, from the first or to the last event.
+    /// When its graph started; if that was not seen, its first event.
+    pub(super) fn began_us(&self) -> Option<i64> {
+        self.start_us.or(self.first_us)
+    }
+
+    /// When its graph ended; if that was not seen, its last event so far. Never before it began.
+    pub(super) fn ended_us(&self) -> Option<i64> {
+        self.end_us.or(self.last_us).max(self.began_us())
+    }
+
     pub(super) fn duration_us(&self) -> Option<i64> {
-        let (start, end) = (self.start_us.or(self.first_us)?, self.end_us.or(self.last_us)?);
-        Some(end.saturating_sub(start).max(0))
+        Some(self.ended_us()?.saturating_sub(self.began_us()?))
     }
 }
 
@@ -105,7 +113,7 @@ impl Table {
     pub(super) fn latest(&self, limit: usize) -> Vec<&Run> {
         let mut runs: Vec<_> = self.runs.values().collect();
         runs.sort_by(|left, right| {
-            let key = |run: &&Run| (run.first_us, run.partition);
+            let key = |run: &&Run| (run.began_us(), run.partition);
             key(left)
                 .cmp(&key(right))
                 .then_with(|| (&left.tenant, &left.thread, left.nth).cmp(&(&right.tenant, &right.thread, right.nth)))
