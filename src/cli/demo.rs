@@ -3,21 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::CliError;
-
-/// What the demo is asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DemoOptions {
-    /// Events per second.
-    pub rate: u32,
-    /// Equal seeds make equal runs. `None`: another one each time, which is printed.
-    pub seed: Option<u64>,
-    /// 0 lets the system choose; the chosen port is printed.
-    pub port: u16,
-    /// Whether a few records are made that nobody can decode.
-    pub poison: bool,
-    /// `section.key` and value, for [`crate::config::load_with`], below what the demo itself must set.
-    pub settings: Vec<(String, String)>,
-}
+use crate::demo::DemoOptions;
 
 pub fn command() -> Command {
     Command::new("demo")

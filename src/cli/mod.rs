@@ -36,7 +36,6 @@ use std::io::Write;
 
 use clap::Command;
 
-pub use demo::DemoOptions;
 pub use error::CliError;
 
 /// Runs the command that the arguments name, the program's own name first. What it answers goes to `output`; what it

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: what is understood, what is refused, and with which exit code.
 
 use super::*;
+use crate::demo::DemoOptions;
 use crate::words::CloseReason;
 
 fn answer(arguments: &[&str]) -> Result<String, CliError> {

@@ -32,7 +32,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::cli::DemoOptions;
+pub use settings::DemoOptions;
+
 use crate::config::{ConfigErrors, load_with};
 use crate::gateway::{self, GatewayError};
 use crate::kafka::client::{Purpose, client_config};

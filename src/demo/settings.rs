@@ -2,10 +2,23 @@
 //!
 //! Pure. Environment and files are not read: a demo is the same on every machine.
 
-use crate::cli::DemoOptions;
-
 pub const TOPIC: &str = "dashstream-quality";
 pub const DLQ_TOPIC: &str = "dashstream-quality-dlq";
+
+/// What the demo is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DemoOptions {
+    /// Events per second.
+    pub rate: u32,
+    /// Equal seeds make equal runs. `None`: another one each time, which is printed.
+    pub seed: Option<u64>,
+    /// 0 lets the system choose; the chosen port is printed.
+    pub port: u16,
+    /// Whether a few records are made that nobody can decode.
+    pub poison: bool,
+    /// `section.key` and value, for [`crate::config::load_with`], below what the demo itself must set.
+    pub settings: Vec<(String, String)>,
+}
 
 /// `section.key` and value. What the demo cannot do without comes last and replaces what was asked for.
 pub fn settings(options: &DemoOptions, brokers: &str) -> Vec<(String, String)> {

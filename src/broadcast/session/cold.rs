@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::judge::HELD;
+use super::follow::HELD;
 use super::{Notice, Session, World};
 use crate::log::{Chunk, Place, Ring};
 use crate::observe::stats::Protocol;

@@ -12,6 +12,10 @@ use crate::log::{Chunk, Evicted, Form, Ring};
 use crate::observe::stats::ShardStats;
 use crate::words::{Offset, PartitionId};
 
+/// The floor of a partition that was asked for in vain: nothing of it is sent until a resume names it again, since
+/// what came first would pass over what lies between the cursor and there.
+pub(super) const HELD: Offset = Offset(u64::MAX);
+
 /// A client that sees nothing of so many offsets is told where it stands.
 const PROGRESS_OFFSETS: u64 = 10_000;
 
@@ -90,7 +94,7 @@ impl Session {
                 continue;
             }
             if world.settings.cold && !self.falling_behind {
-                below.push((*partition, std::mem::replace(want, super::judge::HELD)));
+                below.push((*partition, std::mem::replace(want, HELD)));
             } else {
                 self.missed.entry(*partition).and_modify(|range| range.1 = oldest).or_insert((*want, oldest));
                 *want = oldest;

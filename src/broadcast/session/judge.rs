@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::follow::Follow;
+use super::follow::{Follow, HELD};
 use super::{Answered, Notice, Resume, Session, World};
 use crate::broadcast::filter::Filter;
 use crate::broadcast::protocol::{RunStart, Start, TruncatedReason};
@@ -15,10 +15,6 @@ use crate::words::{CloseReason, Offset, PartitionId};
 
 /// When to come back with a cursor that cannot be judged now.
 const RETRY_AFTER_MS: u64 = 2_000;
-
-/// The floor of a partition that was asked for in vain: nothing of it is sent until a resume names it again, since
-/// what came first would pass over what lies between the cursor and there.
-pub(super) const HELD: Offset = Offset(u64::MAX);
 
 pub(super) const UNAVAILABLE: Answered = Answered::Unavailable { retry_after_ms: RETRY_AFTER_MS };
 

@@ -65,7 +65,7 @@ impl Session {
     pub fn cursor(&self, ring: &Ring) -> Vec<(PartitionId, Offset)> {
         ring.logs()
             .filter_map(|(partition, ..)| {
-                let next = self.stands_at(ring, partition).filter(|next| *next != super::judge::HELD)?;
+                let next = self.stands_at(ring, partition).filter(|next| *next != super::follow::HELD)?;
                 // Nothing below 0 was ever sent: such a partition has no entry.
                 (next.0 > 0).then(|| (partition, last_before(next)))
             })

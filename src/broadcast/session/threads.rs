@@ -71,7 +71,7 @@ impl Session {
             let seen =
                 |partition| seen_of_all(world.runs, sequences.iter().map(|(thread, _)| thread.as_str()), partition);
             self.judging = Some(Judging::search(self.resumes, world.settings.search_age_ms, seen, world));
-            wants.extend(world.ring.partitions().map(|(partition, ..)| (partition, super::judge::HELD)));
+            wants.extend(world.ring.partitions().map(|(partition, ..)| (partition, super::follow::HELD)));
         } else {
             wants.extend(world.ring.partitions().map(|(partition, oldest, _)| (partition, oldest)));
         }

@@ -2,15 +2,19 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mio::net::TcpStream;
 
-use super::roster::unix_ms;
 use crate::broadcast::addresses::{AddressSeat, Seat};
 use crate::broadcast::frames::FrameReader;
 use crate::broadcast::session::Session;
 use crate::observe::stats::ShardStats;
 use crate::replay::seats::ColdSeat;
+
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
 
 /// Made so far by all shards of the process.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);

@@ -6,10 +6,9 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Shard;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, unix_ms};
 use crate::broadcast::session::Session;
 use crate::log::Ring;
 use crate::observe::clients::{CLIENTS_MAX, CLOSES_MAX, Client, Closed, End, Roster, Who};
@@ -45,10 +44,6 @@ impl Sent {
             gaps: stats.gap_frames.iter().map(crate::observe::stats::Counter::get).sum(),
         }
     }
-}
-
-pub(super) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Shard {
