@@ -1,4 +1,4 @@
-//! How long records have been under way, without a look at each: counts of those that left in each sixteenth of the
+//! How long records have been under way, without a look at each: counts of those that left in each eighteenth of the
 //! delivery timeout. The time comes in.
 //!
 //! The timeout is ours and not librdkafka's (`message.timeout.ms`). When librdkafka lets one message time out it renumbers
@@ -9,9 +9,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Parts of the timeout that are told apart.
+/// What is older than so many parts of the timeout is given up; two more are for what parts do not tell and for the
+/// giving up, so that it is over when the timeout is.
 const PARTS: u64 = 16;
-/// Parts that are remembered: twice the timeout.
+/// Parts that are remembered.
 const SLOTS: u64 = 2 * PARTS;
 
 pub(super) struct Ages {
@@ -26,7 +27,7 @@ pub(super) struct Age(usize);
 
 impl Ages {
     pub(super) fn new(timeout: Duration, began: Instant) -> Self {
-        let part_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX) / PARTS;
+        let part_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX) / (PARTS + 2);
         Self { began, part_ns: part_ns.max(1), counts: [const { AtomicU64::new(0) }; SLOTS as usize] }
     }
 
@@ -40,7 +41,7 @@ impl Ages {
         self.counts[age.0].fetch_sub(records, Ordering::SeqCst);
     }
 
-    /// Something left longer ago than the timeout; said at the latest an eighth of the timeout after it is so.
+    /// Something left so long ago that its timeout is about to pass: 16 to 17 of its 18 parts.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let part = self.part(now);
         (PARTS + 1..SLOTS).filter_map(|back| part.checked_sub(back)).any(|part| self.at(part) > 0)
@@ -68,15 +69,15 @@ mod tests {
         let began = Instant::now();
         let at = |ms: u64| began + Duration::from_millis(ms);
         for left in [0, 99, 100, 1_234, 98_765] {
-            let ages = Ages::new(Duration::from_millis(1_600), began);
+            let ages = Ages::new(Duration::from_millis(1_800), began);
             assert!(ages.is_empty() && !ages.is_overdue(at(left)));
             let age = ages.enter(at(left));
             let young = ages.enter(at(left + 1_000));
             assert!(!ages.is_empty());
             assert!(!ages.is_overdue(at(left + 1_600)), "{left}");
-            assert!(ages.is_overdue(at(left + 1_800)), "{left}");
+            assert!(ages.is_overdue(at(left + 1_700)), "{left}");
             ages.leave(age, 1);
-            assert!(!ages.is_overdue(at(left + 1_800)));
+            assert!(!ages.is_overdue(at(left + 1_700)));
             ages.leave(young, 1);
             assert!(ages.is_empty() && !ages.is_overdue(at(left + 9_999)));
         }

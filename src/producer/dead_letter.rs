@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::options::Refused;
 use super::outgoing::ID_BYTES_MAX;
 
-/// Letters that wait, or are under way to librdkafka, at most.
+/// Letters that wait, or are at librdkafka, at most.
 pub(super) const LETTERS_MAX: usize = 1_000;
 /// Their bytes, at most.
 pub(super) const LETTERS_BYTES_MAX: u64 = 16 << 20;
@@ -30,7 +30,10 @@ pub(super) struct Letter {
     pub(super) value: Vec<u8>,
 }
 
-/// An envelope, at most 1 MB. Ids are bounded when events are accepted.
+/// An envelope, at most: the value in base64, ids that may be escaped, and the rest.
+pub(super) const LETTER_BYTES_MAX: usize = 1_000_000;
+
+/// An envelope. Ids are bounded when events are accepted.
 pub(super) fn letter(refused: &Refused<'_>, topic: &str, trace_id: String, now_us: i64) -> Letter {
     let Refused { tenant, thread, value, sequences, reason } = refused;
     debug_assert!(tenant.len() <= ID_BYTES_MAX && thread.len() <= ID_BYTES_MAX);
@@ -59,48 +62,78 @@ pub(super) fn letter(refused: &Refused<'_>, topic: &str, trace_id: String, now_u
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         envelope["original_payload_sha256"] = hex.into();
     }
-    Letter { key: trace_id, value: envelope.to_string().into_bytes() }
+    let value = envelope.to_string().into_bytes();
+    debug_assert!(value.len() <= LETTER_BYTES_MAX);
+    Letter { key: trace_id, value }
 }
 
-/// Letters that wait for the producer's thread, which hands them to librdkafka.
+/// Letters that wait for the producer's thread, and how many are at librdkafka. Both count for the bound, so that a
+/// dead-letter topic that takes nothing does not fill the queue of the events.
 #[derive(Default)]
 pub(super) struct Letters {
-    waiting: Mutex<(VecDeque<Letter>, u64)>,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Default)]
+struct Desk {
+    waiting: VecDeque<Letter>,
+    /// At librdkafka.
+    flying: usize,
+    /// Of both.
+    bytes: u64,
 }
 
 impl Letters {
     /// False: there is no room, the letter is dropped.
     pub(super) fn put(&self, letter: Letter) -> bool {
-        let mut waiting = self.lock();
-        let bytes = letter.value.len() as u64;
-        let fits = waiting.0.len() < LETTERS_MAX && waiting.1 + bytes <= LETTERS_BYTES_MAX;
+        let mut desk = self.lock();
+        let bytes = desk.bytes + letter.value.len() as u64;
+        let fits = desk.waiting.len() + desk.flying < LETTERS_MAX && bytes <= LETTERS_BYTES_MAX;
         if fits {
-            waiting.1 += bytes;
-            waiting.0.push_back(letter);
+            desk.bytes = bytes;
+            desk.waiting.push_back(letter);
         }
         fits
     }
 
+    /// The next one, which is at librdkafka from now on, until it is [`Self::landed`] or [`Self::put_back`].
     pub(super) fn take(&self) -> Option<Letter> {
-        let mut waiting = self.lock();
-        let letter = waiting.0.pop_front()?;
-        waiting.1 -= letter.value.len() as u64;
+        let mut desk = self.lock();
+        let letter = desk.waiting.pop_front()?;
+        desk.flying += 1;
         Some(letter)
     }
 
-    /// It could not be sent now.
+    /// librdkafka had no room for it.
     pub(super) fn put_back(&self, letter: Letter) {
-        let mut waiting = self.lock();
-        waiting.1 += letter.value.len() as u64;
-        waiting.0.push_front(letter);
+        let mut desk = self.lock();
+        desk.flying -= 1;
+        desk.waiting.push_front(letter);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.lock().0.len()
+    /// One with so many bytes is done with, in whatever way.
+    pub(super) fn landed(&self, bytes: u64) {
+        let mut desk = self.lock();
+        desk.flying -= 1;
+        desk.bytes -= bytes;
     }
 
-    fn lock(&self) -> MutexGuard<'_, (VecDeque<Letter>, u64)> {
-        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Those that nobody took yet are given up; their number.
+    pub(super) fn give_up(&self) -> u64 {
+        let mut desk = self.lock();
+        let waiting = std::mem::take(&mut desk.waiting);
+        desk.bytes -= waiting.iter().map(|letter| letter.value.len() as u64).sum::<u64>();
+        waiting.len() as u64
+    }
+
+    /// Neither acknowledged nor given up.
+    pub(super) fn pending(&self) -> u64 {
+        let desk = self.lock();
+        (desk.waiting.len() + desk.flying) as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -167,10 +200,16 @@ mod tests {
         let letter = |bytes: usize| Letter { key: String::new(), value: vec![0; bytes] };
         assert!((0..LETTERS_MAX).all(|_| letters.put(letter(1))));
         assert!(!letters.put(letter(1)));
+        let one = letters.take().expect("one");
+        assert!(!letters.put(letter(1)), "what is at librdkafka counts too");
+        letters.put_back(one);
+        assert_eq!(letters.pending(), LETTERS_MAX as u64);
         letters.take().expect("one");
+        letters.landed(1);
         assert!(!letters.put(letter(LETTERS_BYTES_MAX as usize)));
-        letters.put_back(letter(1));
-        assert_eq!(letters.len(), LETTERS_MAX);
+        assert!(letters.put(letter(2)) && !letters.put(letter(1)));
+        assert_eq!((letters.give_up(), letters.pending()), (LETTERS_MAX as u64, 0));
+        assert!(letters.put(letter(LETTERS_BYTES_MAX as usize)), "all bytes were given back");
     }
 
     #[test]

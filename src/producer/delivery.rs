@@ -14,7 +14,7 @@ use super::dead_letter::{Letters, letter};
 use super::flight::{Events, Flight};
 use super::metrics::Metrics;
 use super::options::{OnRefused, Refused};
-use super::outcome::Settled;
+use super::outcome::{Reason, Settled};
 use super::settling::Settling;
 use super::tally::Tally;
 use crate::kafka::oauth;
@@ -24,8 +24,9 @@ pub(super) struct Deliveries {
     pub(super) metrics: Metrics,
     pub(super) on_refused: OnRefused,
     pub(super) letters: Letters,
-    /// Letters at librdkafka.
-    pub(super) letters_flying: AtomicU64,
+    /// Refused before they got to librdkafka, with the values that their records would have had. They wait for the
+    /// producer's thread, and count as under way until then, which bounds them.
+    left_behind: Mutex<Vec<(Events, Reason, Vec<u8>)>>,
     /// librdkafka gave up this producer.
     pub(super) fatal: AtomicBool,
     pub(super) topic: String,
@@ -44,7 +45,7 @@ impl Deliveries {
             metrics,
             on_refused,
             letters: Letters::default(),
-            letters_flying: AtomicU64::new(0),
+            left_behind: Mutex::default(),
             fatal: AtomicBool::new(false),
             topic,
             ages,
@@ -58,7 +59,7 @@ impl Deliveries {
     pub(super) fn settle(&self, events: Events, settled: Settled, value: &[u8]) {
         let (count, bytes) = (events.list.len(), events.bytes);
         if let Settled::At(..) = settled {
-            let full = self.settling().delivered(events.kind, count, bytes, events.age, &self.ages);
+            let full = lock(&self.settling).delivered(events.kind, count, bytes, events.age, &self.ages);
             events.tell(settled, &self.metrics);
             if full || self.tally.is_waited_for() {
                 self.count();
@@ -85,13 +86,20 @@ impl Deliveries {
         self.tally.release(count, bytes);
     }
 
-    /// What was delivered and not counted yet is counted.
-    pub(super) fn count(&self) {
-        self.settling().count(&self.ages, &self.tally, &self.metrics);
+    /// Refused before it got to librdkafka: settled by the next [`Self::settle_left_behind`].
+    pub(super) fn leave_behind(&self, events: Events, reason: Reason, value: &[u8]) {
+        lock(&self.left_behind).push((events, reason, value.to_vec()));
     }
 
-    fn settling(&self) -> MutexGuard<'_, Settling> {
-        self.settling.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(super) fn settle_left_behind(&self) {
+        for (events, reason, value) in std::mem::take(&mut *lock(&self.left_behind)) {
+            self.settle(events, Settled::Refused(reason), &value);
+        }
+    }
+
+    /// What was delivered and not counted yet is counted.
+    pub(super) fn count(&self) {
+        lock(&self.settling).count(&self.ages, &self.tally, &self.metrics);
     }
 
     fn refused(&self, refused: &Refused<'_>) {
@@ -154,14 +162,18 @@ impl ProducerContext for Deliveries {
                 };
                 self.settle(events, settled, value);
             }
-            Flight::Letter => {
+            Flight::Letter(bytes) => {
                 match result {
                     Ok(_) => self.metrics.letters_sent.inc(),
                     Err(_) => self.metrics.letters_failed.inc(),
                 }
-                self.letters_flying.fetch_sub(1, Ordering::SeqCst);
+                self.letters.landed(bytes);
                 self.tally.wake();
             }
         }
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

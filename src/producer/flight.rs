@@ -15,8 +15,8 @@ use super::ticket::Waiter;
 #[derive(Debug)]
 pub(super) enum Flight {
     Events(Events),
-    /// A dead letter: nobody waits for it.
-    Letter,
+    /// A dead letter with so many bytes: nobody waits for it.
+    Letter(u64),
 }
 
 /// The events of a record.

@@ -13,8 +13,9 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
-use crate::producer::limiter::Rate;
-use crate::producer::options::Batching;
+use crate::producer::Redaction;
+use crate::producer::limiter::{Limiter, Rate};
+use crate::producer::options::{Batching, OnRefused};
 use crate::producer::outcome::Reason;
 use crate::wire::framing::split;
 use crate::wire::proto::dash_stream_message::Message as Payload;
@@ -186,7 +187,7 @@ fn what_the_broker_refuses_is_refused_and_becomes_a_letter() {
     assert_eq!(envelope["reason"], "too_large");
     assert_eq!((&envelope["sequence_first"], &envelope["source_topic"]), (&2.into(), &TOPIC.into()));
     assert_eq!(envelope["trace_id"].as_str().expect("an id").as_bytes(), letters[0].key);
-    assert_eq!(producer.shared.metrics().letters_sent.get(), 1);
+    assert_eq!(producer.engine.metrics().letters_sent.get(), 1);
 }
 
 #[test]
@@ -204,6 +205,90 @@ fn a_refused_record_comes_back_to_the_caller_with_its_bytes() {
     let (tenant, thread, value, sequences) = refused.recv_timeout(LIMIT).expect("told before the ticket");
     assert_eq!((tenant.as_str(), thread.as_str(), sequences), ("acme", "run", (1, 1)));
     assert!(value.windows(3).any(|window| window == b"one"));
+}
+
+/// Also when it is larger than any record may be.
+#[test]
+fn a_letter_of_a_large_record_goes() {
+    let stage = Stage::new();
+    let on_refused = OnRefused::DeadLetter { topic: LETTERS.to_owned() };
+    let options =
+        Options { on_refused, record_bytes_max: 100_000, compress_above_bytes: usize::MAX, ..stage.options() };
+    let producer = Producer::start(options).expect("started");
+    let first = producer.send(event("run", "one"), LIMIT).expect("accepted");
+    assert!(first.wait(LIMIT).is_some_and(|outcome| outcome.is_delivered()));
+    stage.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    drop(producer.send(event("run", &"x".repeat(90_000)), LIMIT).expect("accepted"));
+    assert_eq!(producer.flush(LIMIT), Flushed { delivered: 1, refused: 1, ..Flushed::default() });
+    assert_eq!(producer.engine.metrics().letters_sent.get(), 1);
+    assert!(stage.read(LETTERS, 1, 1)[0].value.len() > 100_000);
+}
+
+#[test]
+fn who_waits_for_room_uses_one_token_and_is_counted_once() {
+    let stage = Stage::new();
+    stage.cluster.broker_down(1).expect("down");
+    let limiter = Some(Limiter::local(Rate::new(0.001, 6.0).expect("a rate")));
+    let options = Options { queue_bytes_max: 64 << 10, limiter, redaction: Redaction::Off, ..stage.options() };
+    let options = Options { compress_above_bytes: usize::MAX, ..options };
+    let metrics = options.metrics.clone();
+    let registry = prometheus::Registry::new();
+    metrics.register(&registry).expect("registered");
+    let producer = Producer::start(options).expect("started");
+    // There is room, but not for this one: it is found out in the lane.
+    let large = || event("run", &"x".repeat(40_000));
+    drop(producer.try_send(large()).expect("there is room"));
+    let rejected = producer.send(large(), Duration::from_millis(200)).expect_err("no room");
+    assert_eq!(rejected.why, Why::Full);
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+    let line = "dashstream_telemetry_dropped_total{message_type=\"event\",reason=\"queue_full\"} 1";
+    assert!(text.lines().any(|found| found == line), "{text}");
+    // Two of six are used, however often room was looked for.
+    stage.cluster.broker_up(1).expect("up");
+    for _ in 0..4 {
+        drop(producer.send(event("run", "small"), LIMIT).expect("within the rate"));
+    }
+    assert!(matches!(producer.try_send(event("run", "small")).expect_err("the seventh").why, Why::RateLimited(_)));
+}
+
+/// A callback may do what it likes, though it is the lane's own events that are refused.
+#[test]
+fn what_is_refused_on_the_way_is_told_without_any_lock() {
+    let stage = Stage::new();
+    let batching = Some(Batching { linger: Duration::from_secs(15), ..Batching::default() });
+    let producer = Arc::new(Producer::start(Options { batching, ..stage.options() }).expect("started"));
+    let (sender, told) = mpsc::sync_channel(4);
+    let inner = Arc::downgrade(&producer);
+    let sequence = producer
+        .try_send_with(event("run", "n"), move |outcome| {
+            let producer = inner.upgrade().expect("it is there");
+            // All lanes, and waiting for itself.
+            let flushed = producer.flush(LIMIT);
+            let rejected = producer.send(event("run", "n"), LIMIT).expect_err("it is over");
+            sender.send((outcome, flushed.pending, rejected.why)).expect("the test listens");
+        })
+        .expect("accepted");
+    let fatal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    let client = producer.engine.native();
+    // SAFETY: the client is alive, and so is the text.
+    unsafe { rdkafka_sys::rd_kafka_test_fatal_error(client, fatal, c"a test".as_ptr()) };
+    producer.flush(LIMIT);
+    let (outcome, pending, why) = told.recv_timeout(LIMIT).expect("told");
+    assert_eq!(outcome, Outcome::Refused { sequence, reason: Reason::Fatal });
+    assert_eq!((pending, why), (1, Why::Fatal));
+}
+
+#[test]
+fn a_producer_that_is_let_go_of_in_its_own_callback_settles_everything() {
+    let stage = Stage::new();
+    let producer = Arc::new(Producer::start(stage.options()).expect("started"));
+    stage.cluster.broker_down(1).expect("down");
+    let last = producer.clone();
+    producer.try_send_with(event("run", "n"), move |_| drop(last)).expect("accepted");
+    let other = producer.try_send(event("other", "n")).expect("accepted");
+    drop(producer);
+    stage.cluster.broker_up(1).expect("up");
+    assert!(other.wait(LIMIT).expect("an outcome").is_delivered());
 }
 
 #[test]
@@ -230,7 +315,7 @@ fn a_full_queue_refuses_and_leaves_no_gap() {
 fn what_is_overdue_is_given_up_and_the_producer_goes_on() {
     let stage = Stage::new();
     let producer =
-        Producer::start(Options { delivery_timeout: Duration::from_secs(1), ..stage.options() }).expect("started");
+        Producer::start(Options { delivery_timeout: Duration::from_secs(3), ..stage.options() }).expect("started");
     let first = producer.try_send(event("run", "n")).expect("accepted");
     assert!(first.wait(LIMIT).is_some_and(|outcome| outcome.is_delivered()));
     stage.cluster.broker_down(1).expect("down");

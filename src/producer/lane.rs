@@ -7,6 +7,7 @@
 //! that would follow it are refused.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -15,9 +16,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::error::Why;
 use super::flight::{Events, Flight, List};
 use super::instance::Instance;
-use super::outcome::{Reason, Settled};
+use super::outcome::Reason;
 use super::outgoing::{Kind, Outgoing, Trace};
-use super::sequence::{Sequences, Slot};
+use super::sequence::{Sequences, Slot, ThreadName};
 use super::ticket::Waiter;
 use crate::wire::framing::Framer;
 use crate::wire::proto::dash_stream_message::Message as Payload;
@@ -47,11 +48,44 @@ pub(super) struct Stamp<'a> {
 /// Where records go, and who knows whether there is room.
 pub(super) trait Outlet {
     fn reserve(&self, bytes: usize) -> bool;
-    fn release(&self, bytes: usize);
+    /// What was reserved was not needed.
+    fn undo(&self, bytes: usize);
     /// Never waits. What is not taken comes back.
     fn send(&self, record: Record<'_>) -> Result<(), (RDKafkaErrorCode, Box<Flight>)>;
-    /// For events that were accepted and cannot be sent.
-    fn settle(&self, events: Events, settled: Settled);
+    /// For events that were accepted and cannot be sent, and the value that their record would have had. Whoever waits
+    /// for them is told later, without the lane's lock: it may be an application's code.
+    fn refuse(&self, events: Events, reason: Reason, value: &[u8]);
+}
+
+/// A thread before its event is accepted.
+enum Place {
+    Known(Slot),
+    /// Nothing is known of it until then.
+    New(Arc<ThreadName>),
+}
+
+impl Place {
+    fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Known(slot) => Some(*slot),
+            Self::New(_) => None,
+        }
+    }
+
+    fn name<'a>(&'a self, sequences: &'a Sequences) -> &'a Arc<ThreadName> {
+        match self {
+            Self::Known(slot) => sequences.name(*slot),
+            Self::New(name) => name,
+        }
+    }
+
+    fn next(&self, sequences: &Sequences) -> u64 {
+        self.slot().map_or(1, |slot| sequences.next(slot))
+    }
+
+    fn generation(&self, sequences: &Sequences) -> u64 {
+        self.slot().map_or_else(|| sequences.next_generation(), |slot| sequences.generation(slot))
+    }
 }
 
 /// What a lane needs to know.
@@ -111,38 +145,37 @@ impl Lane {
         }
     }
 
-    /// Takes an event whose header is complete but for the sequence, and says which one it got. When it is not taken
-    /// nothing has changed, and `waiter` is dropped.
+    /// Takes an event whose header is complete but for the sequence, and says which one it got; `waiter` was taken then.
+    /// When it is not taken, nothing is known of it or its thread, and `waiter` is still there: what an application put
+    /// into it is let go of without the lane's lock.
     pub(super) fn accept(
         &mut self,
         outgoing: &mut Outgoing,
-        waiter: Waiter,
+        waiter: &mut Waiter,
         instance: &Instance,
         now: Instant,
         outlet: &impl Outlet,
     ) -> Result<u64, Why> {
         let header = outgoing.header();
-        let slot = match self.sequences.find(&header.tenant_id, &header.thread_id) {
-            Some(slot) => slot,
+        let place = match self.sequences.find(&header.tenant_id, &header.thread_id) {
+            Some(slot) => Place::Known(slot),
             None => {
                 if let Some(victim) = self.sequences.victim() {
                     self.hand_over(victim, instance, outlet)?;
                 }
-                self.sequences.insert(&header.tenant_id, &header.thread_id)
+                let (tenant, thread) = (header.tenant_id.as_str().into(), header.thread_id.as_str().into());
+                Place::New(Arc::new(ThreadName { tenant, thread }))
             }
         };
-        if self.batches.len() <= slot.index() {
-            self.batches.resize_with(slot.index() + 1, || None);
-        }
-        let sequence = self.sequences.next(slot);
+        let sequence = place.next(&self.sequences);
         header.sequence = sequence;
         match self.limits.batch {
             Some(limits) if outgoing.kind() == Kind::Event => {
-                self.gather(slot, outgoing, waiter, limits, instance, now, outlet)?;
+                self.gather(place, outgoing, waiter, limits, instance, now, outlet)?;
             }
             _ => {
-                self.hand_over(slot, instance, outlet)?;
-                self.send_one(slot, outgoing, waiter, now, outlet)?;
+                self.hand_over_at(&place, instance, outlet)?;
+                self.send_one(place, outgoing, waiter, now, outlet)?;
             }
         }
         Ok(sequence)
@@ -150,9 +183,9 @@ impl Lane {
 
     fn send_one(
         &mut self,
-        slot: Slot,
+        place: Place,
         outgoing: &mut Outgoing,
-        waiter: Waiter,
+        waiter: &mut Waiter,
         now: Instant,
         outlet: &impl Outlet,
     ) -> Result<(), Why> {
@@ -171,32 +204,45 @@ impl Lane {
         if !outlet.reserve(reserved) {
             return Err(Why::Full);
         }
-        let thread = self.sequences.name(slot);
-        let list = List::One(self.sequences.next(slot), waiter);
-        let flight =
-            Box::new(Flight::Events(Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None }));
-        let generation = self.sequences.generation(slot);
+        let thread = place.name(&self.sequences);
+        let list = List::One(place.next(&self.sequences), waiter.take());
+        let events = Events { thread: thread.clone(), kind, bytes: reserved as u64, list, age: None };
+        let generation = place.generation(&self.sequences);
         let trace = outgoing.trace.clone();
         let stamp = Stamp { generation, message_id: &outgoing.header().message_id, trace: trace.as_deref() };
+        let flight = Box::new(Flight::Events(events));
         let sent = outlet.send(Record { key: &thread.thread, value: &self.value, stamp, flight, since: now });
         match sent {
             Ok(()) => {
-                self.sequences.allocate(slot);
+                self.settle_in(place);
                 Ok(())
             }
-            Err((code, _)) => {
-                outlet.release(reserved);
+            Err((code, flight)) => {
+                if let Flight::Events(Events { list: List::One(_, back), .. }) = *flight {
+                    *waiter = back;
+                }
+                outlet.undo(reserved);
                 Err(why(code, reserved, limit))
             }
         }
     }
 
+    /// An event of the thread was accepted.
+    fn settle_in(&mut self, place: Place) -> Slot {
+        let slot = match place {
+            Place::Known(slot) => slot,
+            Place::New(name) => self.sequences.insert(name),
+        };
+        self.sequences.allocate(slot);
+        slot
+    }
+
     #[allow(clippy::too_many_arguments, reason = "private; each is used once")]
     fn gather(
         &mut self,
-        slot: Slot,
+        place: Place,
         outgoing: &mut Outgoing,
-        waiter: Waiter,
+        waiter: &mut Waiter,
         limits: BatchLimits,
         instance: &Instance,
         now: Instant,
@@ -213,17 +259,26 @@ impl Lane {
                 || batch.trace != outgoing.trace
                 || batch.waiters.len() >= limits.events_max
         };
-        if self.batches[slot.index()].as_deref().is_some_and(misfit) {
-            self.hand_over(slot, instance, outlet)?;
+        let gathered = place.slot().and_then(|slot| self.batches.get(slot.index())?.as_deref());
+        if gathered.is_some_and(misfit) {
+            self.hand_over_at(&place, instance, outlet)?;
         }
         // Does not fit any batch: alone, and the record limit applies to it.
         if bytes > limits.bytes_max {
-            return self.send_one(slot, outgoing, waiter, now, outlet);
+            return self.send_one(place, outgoing, waiter, now, outlet);
         }
         if !outlet.reserve(reserved) {
             return Err(Why::Full);
         }
-        let Some(Payload::Event(event)) = outgoing.message.message.take() else { return Err(Why::Batch) };
+        let Some(Payload::Event(event)) = outgoing.message.message.take() else {
+            outlet.undo(reserved);
+            return Err(Why::Batch);
+        };
+        let sequence = place.next(&self.sequences);
+        let slot = self.settle_in(place);
+        if self.batches.len() <= slot.index() {
+            self.batches.resize_with(slot.index() + 1, || None);
+        }
         if self.batches[slot.index()].is_none() {
             self.number += 1;
             self.due.push_back((now + limits.linger, slot, self.number));
@@ -233,16 +288,19 @@ impl Lane {
             let (events, waiters) = (EventBatch::default(), Vec::new());
             Box::new(Batch { events, waiters, trace: outgoing.trace.take(), bytes: 0, reserved: 0, number, since: now })
         });
-        batch.waiters.push((self.sequences.next(slot), waiter));
+        batch.waiters.push((sequence, waiter.take()));
         batch.events.events.push(event);
         batch.bytes += bytes;
         batch.reserved += reserved;
-        self.sequences.allocate(slot);
         if batch.waiters.len() >= limits.events_max {
             // While librdkafka takes nothing it waits for its turn like any other.
             drop(self.hand_over(slot, instance, outlet));
         }
         Ok(())
+    }
+
+    fn hand_over_at(&mut self, place: &Place, instance: &Instance, outlet: &impl Outlet) -> Result<(), Why> {
+        place.slot().map_or(Ok(()), |slot| self.hand_over(slot, instance, outlet))
     }
 
     /// Hands the thread's batch over, if there is one. On an error it is still there.
@@ -262,7 +320,7 @@ impl Lane {
         let Err((code, flight)) = sent else { return Ok(()) };
         let Flight::Events(flown) = *flight else { return Ok(()) };
         if code != RDKafkaErrorCode::QueueFull {
-            outlet.settle(flown, Settled::Refused(Reason::of(code)));
+            outlet.refuse(flown, Reason::of(code), &self.value);
             return Ok(());
         }
         let List::Many(waiters) = flown.list else { return Ok(()) };
@@ -288,14 +346,17 @@ impl Lane {
     }
 
     /// The producer ends: batches that nobody took are refused.
-    pub(super) fn refuse_batches(&mut self, outlet: &impl Outlet) {
+    pub(super) fn refuse_batches(&mut self, instance: &Instance, outlet: &impl Outlet) {
         self.due.clear();
         for index in 0..self.batches.len() {
             let Some(batch) = self.batches[index].take() else { continue };
             let thread = self.sequences.name_at(index).clone();
+            let (mut message, _) = message_of(batch.events, instance);
+            self.framer.frame(&mut message, &mut self.value);
+            let kind = message.message.as_ref().map_or(Kind::Batch, Kind::of);
             let list = List::Many(batch.waiters);
-            let events = Events { thread, kind: Kind::Batch, bytes: batch.reserved as u64, list, age: None };
-            outlet.settle(events, Settled::Refused(Reason::Closed));
+            let events = Events { thread, kind, bytes: batch.reserved as u64, list, age: None };
+            outlet.refuse(events, Reason::Closed, &self.value);
         }
     }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::*;
-use crate::producer::outcome::Outcome;
+use crate::producer::outcome::{Outcome, Settled};
 use crate::producer::ticket::{Ticket, TicketSlot};
 use crate::wire::framing::{Framing, split};
 use crate::wire::proto::{Checkpoint, Event, EventType};
@@ -34,7 +34,7 @@ impl Outlet for Fake {
         !self.room.get()
     }
 
-    fn release(&self, _: usize) {
+    fn undo(&self, _: usize) {
         self.reserved.set(self.reserved.get() - 1);
     }
 
@@ -59,8 +59,10 @@ impl Outlet for Fake {
         Ok(())
     }
 
-    fn settle(&self, events: Events, settled: Settled) {
-        let List::Many(list) = events.list else { panic!("only batches are settled here") };
+    fn refuse(&self, events: Events, reason: Reason, value: &[u8]) {
+        let List::Many(list) = events.list else { panic!("only batches are refused here") };
+        assert!(!value.is_empty(), "what would have been the record");
+        let settled = Settled::Refused(reason);
         for (sequence, waiter) in list {
             self.settled.borrow_mut().push((sequence, settled));
             waiter.tell(settled.outcome(sequence));
@@ -132,8 +134,9 @@ impl Stage {
         event.complete("acme", &self.instance, || 1).expect("good ids");
         let slot = Arc::new(TicketSlot::default());
         let now = self.at(ms);
-        let waiter = Waiter::Ticket(slot.clone());
-        let accepted = self.lane.accept(&mut event, waiter, &self.instance, now, &self.fake);
+        let mut waiter = Waiter::Ticket(slot.clone());
+        let accepted = self.lane.accept(&mut event, &mut waiter, &self.instance, now, &self.fake);
+        assert_eq!(matches!(waiter, Waiter::Nobody), accepted.is_ok(), "who waits comes back with the event");
         (accepted.map(|sequence| Ticket::new(sequence, slot)), event)
     }
 
@@ -232,6 +235,25 @@ fn a_batch_goes_when_it_is_full_or_due() {
     assert_eq!(stage.fake.told().last().expect("it went"), "a:5");
 }
 
+#[test]
+fn a_thread_whose_event_is_not_taken_forgets_nobody() {
+    for limits in [limits(), batched()] {
+        let mut stage = Stage::new(limits);
+        for thread in ["a", "b", "c", "d"] {
+            drop(stage.offer(0, event(thread)).expect("accepted"));
+        }
+        stage.fake.room.set(true);
+        for number in 0..20 {
+            assert_eq!(of(stage.offer(1, event(&number.to_string()))), Err(Why::Full));
+        }
+        stage.fake.room.set(false);
+        stage.fake.refuse.set(Some(RDKafkaErrorCode::UnknownTopic));
+        assert!(stage.offer(2, large(4_000)).is_err() || stage.fake.settled.borrow().len() == 1);
+        stage.fake.refuse.set(None);
+        assert_eq!(of(stage.offer(3, event("a"))), Ok(2), "still known");
+    }
+}
+
 /// Also when it could not go for long: the delivery timeout is one for all that an event waits for.
 #[test]
 fn a_record_is_as_old_as_its_first_event() {
@@ -300,7 +322,7 @@ fn accepted_events_that_cannot_go_are_told_so() {
     assert_eq!(ticket.outcome(), Some(Outcome::Refused { sequence: 1, reason: Reason::Fatal }));
     stage.fake.refuse.set(Some(RDKafkaErrorCode::QueueFull));
     let ticket = stage.offer(300, event("a")).expect("accepted");
-    stage.lane.refuse_batches(&stage.fake);
+    stage.lane.refuse_batches(&stage.instance, &stage.fake);
     assert_eq!(ticket.outcome(), Some(Outcome::Refused { sequence: 2, reason: Reason::Closed }));
     assert_eq!(stage.fake.settled.borrow().len(), 2);
 }

@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! An event goes: checked, redacted, limited ([`Limiter`]), numbered and framed under its lane's lock (`lane`), handed to
+//! An event goes (`engine`): checked, limited ([`Limiter`]), redacted, numbered and framed under its lane's lock (`lane`), handed to
 //! librdkafka, settled with one [`Outcome`] on the producer's thread (`delivery`). What is refused before it is numbered
 //! comes back as [`Rejected`] and leaves no gap; what Kafka refuses later leaves a real one, which its outcome names.
 //!
@@ -29,6 +29,7 @@ mod error;
 mod options;
 mod outgoing;
 mod handle;
+mod engine;
 mod ticket;
 mod lane;
 mod sequence;

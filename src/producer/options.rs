@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dead_letter::{LETTERS_BYTES_MAX, LETTERS_MAX};
+use super::dead_letter::{LETTER_BYTES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX};
 use super::error::StartError;
 use super::lane::{BatchLimits, LaneLimits};
 use super::limiter::Limiter;
@@ -92,10 +92,12 @@ pub enum OnRefused {
     /// Nowhere: the outcome tells it, the caller decides.
     #[default]
     Outcome,
-    /// To the caller, with the bytes that would have been the record's. Called on the producer's thread: be quick.
+    /// To the caller, with the bytes that would have been the record's. Called on the producer's thread: be quick. Nothing
+    /// waits there: see [`Producer`](super::Producer).
     Caller(Box<dyn Fn(&Refused<'_>) + Send + Sync>),
-    /// To a dead-letter topic, in an envelope, through the same client. At most 1,000 and 16 MiB wait for that;
-    /// what does not fit is counted as dropped.
+    /// To a dead-letter topic, in an envelope, through the same client. At most 1,000 and 16 MiB are not acknowledged
+    /// at a time; what does not fit is counted as dropped. They have no delivery timeout: while the topic takes nothing,
+    /// they wait until the producer is closed.
     DeadLetter {
         /// The predecessor's is `dashstream-dlq`.
         topic: String,
@@ -119,7 +121,7 @@ pub struct Refused<'a> {
     pub tenant: &'a str,
     /// The record's key.
     pub thread: &'a str,
-    /// The framed value; empty if librdkafka gave none back.
+    /// The framed value.
     pub value: &'a [u8],
     /// Sequences of its first and last event, inclusive.
     pub sequences: (u64, u64),
@@ -213,7 +215,7 @@ impl Options {
             // For ever: the delivery timeout is ours, see `ages`.
             .set("message.timeout.ms", "0")
             .set("linger.ms", self.linger.as_millis().to_string())
-            .set("message.max.bytes", (self.record_bytes_max + RECORD_FRAME_BYTES).to_string())
+            .set("message.max.bytes", (self.value_bytes_max() + RECORD_FRAME_BYTES).to_string())
             .set("queue.buffering.max.messages", messages.to_string())
             .set("queue.buffering.max.kbytes", kbytes.min(QUEUE_KBYTES_MAX).to_string())
             // Messages are compressed by us, or are too small to gain.
@@ -224,6 +226,14 @@ impl Options {
             // Only for the count of librdkafka's retries.
             .set("statistics.interval.ms", "5000");
         config
+    }
+
+    /// Of records and letters; records have a bound of their own (`lane`).
+    fn value_bytes_max(&self) -> usize {
+        match self.on_refused {
+            OnRefused::DeadLetter { .. } => self.record_bytes_max.max(LETTER_BYTES_MAX),
+            OnRefused::Outcome | OnRefused::Caller(_) => self.record_bytes_max,
+        }
     }
 
     /// What the queue may take in all, told in one number for a memory sum.

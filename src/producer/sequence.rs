@@ -76,11 +76,15 @@ impl Sequences {
         (self.entries.len() == self.limit).then_some(Slot(self.oldest))
     }
 
+    /// The generation that a thread gets that is inserted now.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.forgotten + u64::from(self.victim().is_some())
+    }
+
     /// A place for a thread that [`Self::find`] does not know.
-    pub(super) fn insert(&mut self, tenant: &str, thread: &str) -> Slot {
-        write_key(&mut self.key, tenant, thread);
+    pub(super) fn insert(&mut self, name: Arc<ThreadName>) -> Slot {
+        write_key(&mut self.key, &name.tenant, &name.thread);
         let key: Box<[u8]> = self.key.as_slice().into();
-        let name = Arc::new(ThreadName { tenant: tenant.into(), thread: thread.into() });
         let slot = match self.victim() {
             Some(Slot(slot)) => {
                 self.detach(slot);
@@ -123,7 +127,7 @@ impl Sequences {
         &self.entries[index].name
     }
 
-    /// 0 for a thread that was never forgotten.
+    /// 0 until a thread was forgotten. A thread that is new after that cannot be told from one that came back.
     pub(super) fn generation(&self, slot: Slot) -> u64 {
         self.entries[slot.index()].generation
     }
@@ -163,8 +167,17 @@ fn write_key(key: &mut Vec<u8>, tenant: &str, thread: &str) {
 mod tests {
     use super::*;
 
+    fn name(tenant: &str, thread: &str) -> Arc<ThreadName> {
+        Arc::new(ThreadName { tenant: tenant.into(), thread: thread.into() })
+    }
+
     fn accept(sequences: &mut Sequences, tenant: &str, thread: &str) -> (u64, u64) {
-        let slot = sequences.find(tenant, thread).unwrap_or_else(|| sequences.insert(tenant, thread));
+        let slot = sequences.find(tenant, thread).unwrap_or_else(|| {
+            let generation = sequences.next_generation();
+            let slot = sequences.insert(name(tenant, thread));
+            assert_eq!(sequences.generation(slot), generation);
+            slot
+        });
         let given = (sequences.generation(slot), sequences.next(slot));
         sequences.allocate(slot);
         given
@@ -182,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_not_accepted_uses_no_number() {
         let mut sequences = Sequences::new(10);
-        let slot = sequences.insert("a", "t");
+        let slot = sequences.insert(name("a", "t"));
         for _ in 0..3 {
             assert_eq!(sequences.next(slot), 1);
         }

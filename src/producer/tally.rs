@@ -12,14 +12,25 @@ pub(super) const EVENT_OVERHEAD_BYTES: u64 = 512;
 /// While much is under way, waiting threads are woken once per so many events.
 const WAKE_EVERY: u64 = 64;
 
+/// Bytes under way stay far below a terabyte, and events below 16 million: see the ranges in `options`.
+const BYTES_BITS: u32 = 40;
+
+fn packed(events: u64, bytes: u64) -> u64 {
+    events << BYTES_BITS | bytes
+}
+
+fn unpacked(word: u64) -> (u64, u64) {
+    (word >> BYTES_BITS, word & ((1 << BYTES_BITS) - 1))
+}
+
 pub(super) struct Tally {
     events_max: u64,
     bytes_max: u64,
     /// Added to the bytes of each event.
     overhead: u64,
-    /// Accepted and not settled.
-    events: AtomicU64,
-    bytes: AtomicU64,
+    /// Accepted and not settled: events above [`BYTES_BITS`], their bytes below. One word, so that no reservation sees
+    /// another one half made.
+    under_way: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) unknown: AtomicU64,
@@ -36,8 +47,7 @@ impl Tally {
             events_max,
             bytes_max,
             overhead,
-            events: zero(),
-            bytes: zero(),
+            under_way: zero(),
             delivered: zero(),
             refused: zero(),
             unknown: zero(),
@@ -49,28 +59,31 @@ impl Tally {
 
     /// Room for one event, if there is. What is alone always has room, or it could never be sent.
     pub(super) fn reserve(&self, bytes: u64) -> bool {
-        if self.events.fetch_add(1, Ordering::SeqCst) >= self.events_max {
-            self.events.fetch_sub(1, Ordering::SeqCst);
-            return false;
-        }
         let more = bytes + self.overhead;
-        let before = self.bytes.fetch_add(more, Ordering::SeqCst);
-        if before != 0 && before.saturating_add(more) > self.bytes_max {
-            self.release(1, bytes);
-            return false;
-        }
-        true
+        let reserved = self.under_way.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            let (events, bytes) = unpacked(now);
+            let fits = events < self.events_max && (bytes == 0 || bytes + more <= self.bytes_max);
+            fits.then(|| now + packed(1, more))
+        });
+        reserved.is_ok()
+    }
+
+    /// What was reserved is not needed: the event was not accepted. Nobody is woken, since nobody had less room for it
+    /// than before.
+    pub(super) fn undo(&self, bytes: u64) {
+        self.under_way.fetch_sub(packed(1, bytes + self.overhead), Ordering::SeqCst);
     }
 
     /// A look that costs nothing: an event would find no room.
     pub(super) fn is_full(&self) -> bool {
-        self.events.load(Ordering::Relaxed) >= self.events_max || self.bytes.load(Ordering::Relaxed) >= self.bytes_max
+        let (events, bytes) = unpacked(self.under_way.load(Ordering::Relaxed));
+        events >= self.events_max || bytes >= self.bytes_max
     }
 
-    /// What was reserved is free again: the events were settled, or never accepted.
+    /// What was reserved is free again: the events were settled.
     pub(super) fn release(&self, events: u64, bytes: u64) {
-        self.bytes.fetch_sub(bytes + events * self.overhead, Ordering::SeqCst);
-        let before = self.events.fetch_sub(events, Ordering::SeqCst);
+        let less = packed(events, bytes + events * self.overhead);
+        let (before, _) = unpacked(self.under_way.fetch_sub(less, Ordering::SeqCst));
         let left = before - events;
         // Not for each of a hundred thousand: who waits is woken now and then, and always at the end.
         if left < WAKE_EVERY || before / WAKE_EVERY != left / WAKE_EVERY {
@@ -94,11 +107,11 @@ impl Tally {
     }
 
     pub(super) fn events(&self) -> u64 {
-        self.events.load(Ordering::SeqCst)
+        unpacked(self.under_way.load(Ordering::SeqCst)).0
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::SeqCst)
+        unpacked(self.under_way.load(Ordering::SeqCst)).1
     }
 
     /// Asks again, after each time that something was settled, until there is an answer or the deadline passed.
@@ -160,6 +173,21 @@ mod tests {
         tally.release(1, 1_000);
         assert!(tally.reserve(1));
         assert!(!tally.reserve(1_000));
+    }
+
+    #[test]
+    fn what_is_undone_wakes_nobody_and_leaves_nothing() {
+        let tally = Tally::new(3, 100, 10);
+        assert!(tally.reserve(60));
+        let mut asked = 0;
+        let answer = tally.wait_until(Instant::now() + Duration::from_millis(20), || {
+            asked += 1;
+            assert!(tally.reserve(5));
+            tally.undo(5);
+            None::<()>
+        });
+        assert_eq!((answer, asked), (None, 2), "once, and once at the end");
+        assert_eq!((tally.events(), tally.bytes()), (1, 70));
     }
 
     #[test]

@@ -71,11 +71,17 @@ pub(super) enum Waiter {
     Ticket(Arc<TicketSlot>),
     /// Taken out once. The lock makes it shareable, which librdkafka's binding asks of what travels.
     Call(Mutex<Box<dyn FnOnce(Outcome) + Send>>),
+    /// Its place, when it was taken.
+    Nobody,
 }
 
 impl Waiter {
     pub(super) fn call(call: impl FnOnce(Outcome) + Send + 'static) -> Self {
         Self::Call(Mutex::new(Box::new(call)))
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Nobody)
     }
 
     /// False: a callback panicked, which is the application's matter and ends nothing here.
@@ -94,6 +100,7 @@ impl Waiter {
                 let call = call.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(outcome))).is_ok()
             }
+            Self::Nobody => true,
         }
     }
 }
@@ -103,6 +110,7 @@ impl std::fmt::Debug for Waiter {
         formatter.write_str(match self {
             Self::Ticket(_) => "Ticket",
             Self::Call(_) => "Call",
+            Self::Nobody => "Nobody",
         })
     }
 }
