@@ -92,7 +92,9 @@ impl Deliveries {
     }
 
     pub(super) fn settle_left_behind(&self) {
-        for (events, reason, value) in std::mem::take(&mut *lock(&self.left_behind)) {
+        // Not under the lock: what is told may leave more behind.
+        let left_behind = std::mem::take(&mut *lock(&self.left_behind));
+        for (events, reason, value) in left_behind {
             self.settle(events, Settled::Refused(reason), &value);
         }
     }

@@ -268,6 +268,7 @@ fn what_is_refused_on_the_way_is_told_without_any_lock() {
             sender.send((outcome, flushed.pending, rejected.why)).expect("the test listens");
         })
         .expect("accepted");
+    drop(producer.try_send(event("other", "n")).expect("accepted"));
     let fatal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
     let client = producer.engine.native();
     // SAFETY: the client is alive, and so is the text.
@@ -275,7 +276,7 @@ fn what_is_refused_on_the_way_is_told_without_any_lock() {
     producer.flush(LIMIT);
     let (outcome, pending, why) = told.recv_timeout(LIMIT).expect("told");
     assert_eq!(outcome, Outcome::Refused { sequence, reason: Reason::Fatal });
-    assert_eq!((pending, why), (1, Why::Fatal));
+    assert!(pending >= 1 && why == Why::Fatal, "{pending} {why:?}");
 }
 
 #[test]
