@@ -96,7 +96,7 @@
 //! - Under a filter on content, dead letters and nulls are withheld: nobody can read whose they are.
 //! - The delivery timeout of the producer library is its own. A message that times out within librdkafka makes it go on
 //!   under another epoch and send again, as new, what may be stored already; so all that is under way is given up at
-//!   once when its oldest part is overdue, and an event is on the topic once at most.
+//!   once before its oldest part is overdue, and an event is on the topic once at most.
 //! - A session has one request to the cold readers out at a time, and lets go of what it has not begun when its socket
 //!   is full: who does not read holds no memory, and after two seconds no seat.
 //! - `/version`, `/health` and `/metrics` are written once a second and copied to whoever asks.
