@@ -1,5 +1,5 @@
 //! Topics as they are declared in the configuration and as the cluster has them: what differs, what will be done about
-//! it, and doing it. [`plan`] is pure: declarations and a state of the cluster in, steps and obstacles out.
+//! it, and doing it. [`mod@plan`] is pure: declarations and a state of the cluster in, steps and obstacles out.
 //!
 //! Deliberately absent: deleting. Nothing here deletes a topic, takes partitions away, shortens what is kept or lowers
 //! what protects it; such a difference is named, with the command for those who mean it.
