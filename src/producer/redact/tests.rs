@@ -25,7 +25,11 @@ fn secrets() -> Vec<(String, &'static str)> {
         (format!("xoxb-123-{letters}"), "EFGH1234"),
         (format!("password: {letters}"), "EFGH1234"),
         (format!("OPENAI_API_KEY='{letters}'"), "EFGH1234"),
-        (format!("Authorization: Basic {letters}"), "EFGH1234"),
+        (format!("Authorization: Basic {letters}\n"), "EFGH1234"),
+        (
+            format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQdGBF{letters}\n-----END PGP PRIVATE KEY BLOCK-----"),
+            "EFGH1234",
+        ),
     ]
 }
 
@@ -164,7 +168,7 @@ fn states_lose_their_secrets_and_never_look_corrupt() {
     let state = br#"{"password": "x"}"#.to_vec();
     let checkpoint = Checkpoint { checksum: Sha256::digest(&state).to_vec(), state, ..Checkpoint::default() };
     let (Payload::Checkpoint(checkpoint), 1) = apply(checkpoint) else { panic!("a checkpoint") };
-    assert_eq!(checkpoint.state, br#"{"password":"[REDACTED]"}"#);
+    assert_eq!(checkpoint.state, br#"{"password": "[REDACTED]"}"#);
     assert_eq!(checkpoint.checksum, Sha256::digest(&checkpoint.state).to_vec());
 
     let sealed = crate::wire::proto::CompressionInfo { r#type: 1, ..Default::default() };

@@ -1,14 +1,29 @@
 //! Secrets in free text. One pass, linear in the length, no regular expressions. Pure.
 //!
-//! Every pattern is ASCII, so that what is cut out begins and ends between characters.
+//! Every pattern is ASCII, so that what is cut out begins and ends between characters, and text of another encoding
+//! is gone through as UTF-8 is. Where it is not clear how far a secret goes, rather too much is cut than too little.
+//! What a name gives away is looked at in `value`.
 
 use super::REDACTED;
 use super::names::Names;
+use super::value::value_of_name;
+
+/// What was cut may be the word in front of another secret, which is seen then. Bounded, so that time is linear.
+const LOOKS_MAX: u32 = 8;
 
 /// The text without its secrets and how many there were; None if there were none.
-pub(super) fn without_secrets(text: &str, names: &Names) -> Option<(String, u64)> {
-    let bytes = text.as_bytes();
-    let mut output = String::new();
+pub(super) fn without_secrets(bytes: &[u8], names: &Names) -> Option<(Vec<u8>, u64)> {
+    let (mut output, mut count) = looked_at_once(bytes, names)?;
+    for _ in 1..LOOKS_MAX {
+        let Some((cleaner, more)) = looked_at_once(&output, names) else { break };
+        output = cleaner;
+        count += more;
+    }
+    Some((output, count))
+}
+
+fn looked_at_once(bytes: &[u8], names: &Names) -> Option<(Vec<u8>, u64)> {
+    let mut output = Vec::new();
     let (mut copied, mut at, mut count) = (0, 0, 0);
     while at < bytes.len() {
         if !LOOK[usize::from(bytes[at])] {
@@ -19,13 +34,13 @@ pub(super) fn without_secrets(text: &str, names: &Names) -> Option<(String, u64)
             at += 1;
             continue;
         };
-        output.push_str(&text[copied..from]);
-        output.push_str(REDACTED);
+        output.extend_from_slice(&bytes[copied..from]);
+        output.extend_from_slice(REDACTED.as_bytes());
         (copied, at) = (to, to);
         count += 1;
     }
     (count > 0).then(|| {
-        output.push_str(&text[copied..]);
+        output.extend_from_slice(&bytes[copied..]);
         (output, count)
     })
 }
@@ -42,31 +57,60 @@ const LOOK: [bool; 256] = {
     look
 };
 
+/// By the first letter of a token, the letters that may be its second: one bit each, the same for both cases.
+const SECOND: [u32; 256] = {
+    let mut second = [0; 256];
+    let pairs = [
+        b"sk", b"rk", b"wh", b"AK", b"AS", b"AI", b"gh", b"gi", b"gl", b"xo", b"xa", b"hf", b"np", b"do", b"ey", b"be",
+        b"Be",
+    ];
+    let mut index = 0;
+    while index < pairs.len() {
+        let [first, then] = *pairs[index];
+        second[first as usize] |= 1 << (then & 31);
+        index += 1;
+    }
+    second
+};
+
 /// What to cut out at `at`, if anything. Nothing before `floor` may be cut: it is gone already.
 fn secret_at(bytes: &[u8], at: usize, floor: usize, names: &Names) -> Option<(usize, usize)> {
     match bytes[at] {
-        b':' if bytes[at..].starts_with(b"://") => credentials_of_url(bytes, at + 3),
-        b'=' | b':' => value_of_name(bytes, at, floor, names),
+        b'=' => value_of_name(bytes, at, floor, names),
+        b':' => value_of_name(bytes, at, floor, names).or_else(|| credentials_of_url(bytes, at + 1)),
         b'-' => private_key(bytes, at).map(|to| (at, to)),
-        _ if begins_word(bytes, at) => token(bytes, at),
-        _ => None,
+        _ => token(bytes, at),
     }
 }
 
-/// A letter or digit before it would make it the inside of a word; of `\n` in JSON that is not unescaped, the letter
-/// is no part of a word.
-fn begins_word(bytes: &[u8], at: usize) -> bool {
-    match bytes[..at] {
-        [] => true,
-        [.., b'\\', letter] if b"nrtbf".contains(&letter) => true,
-        [.., before] => !before.is_ascii_alphanumeric(),
+/// A letter or digit before it would make it the inside of a word, unless that is the end of an escape: of JSON that
+/// is not unescaped, of a URL, or of a terminal's colours, with or without the ESC before them.
+fn begins_word(before: &[u8]) -> bool {
+    let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    match *before {
+        [] => return true,
+        [.., last] if !last.is_ascii_alphanumeric() => return true,
+        [.., b'\\', letter] if b"nrtbfvae0".contains(&letter) => return true,
+        [.., b'%', a, b] | [.., b'\\', b'x', a, b] if hex(&[a, b]) => return true,
+        [.., b'\\', b'u', a, b, c, d] if hex(&[a, b, c, d]) => return true,
+        [.., 0x1b, b'(', _] => return true,
+        _ => {}
     }
+    let [parameters @ .., last] = before else { return true };
+    let colours = |byte: &u8| byte.is_ascii_digit() || b";:?".contains(byte);
+    let length = parameters.iter().rev().take(32).take_while(|byte| colours(byte)).count();
+    let begins = match parameters[..parameters.len() - length] {
+        [.., 0x1b, b'['] | [.., 0x9b] => true,
+        [.., b'['] => length > 0,
+        _ => false,
+    };
+    begins && last.is_ascii_alphabetic()
 }
 
 /// Prefix, which characters follow, and how many at least.
 type Shape = (&'static [u8], fn(u8) -> bool, usize);
 
-fn word(byte: u8) -> bool {
+pub(super) fn word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
@@ -120,10 +164,13 @@ fn shapes(first: u8) -> &'static [Shape] {
 
 fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let rest = &bytes[at..];
-    let [first, second, ..] = rest else { return None };
-    for (prefix, follows, least) in shapes(*first) {
-        // Most words of prose differ in their second letter, which spares a comparison of texts.
-        if *second == prefix[1] && rest.starts_with(prefix) {
+    let [first, second, ..] = *rest else { return None };
+    // Most words of prose differ in their second letter, which spares all that follows.
+    if SECOND[usize::from(first)] & (1 << (second & 31)) == 0 || !begins_word(&bytes[..at]) {
+        return None;
+    }
+    for (prefix, follows, least) in shapes(first) {
+        if rest.starts_with(prefix) {
             let length = run(&rest[prefix.len()..], follows);
             if length >= *least {
                 return Some((at, at + prefix.len() + length));
@@ -133,8 +180,7 @@ fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     if rest.starts_with(b"eyJ") {
         return jwt(rest).map(|length| (at, at + length));
     }
-    let bears = first.eq_ignore_ascii_case(&b'b') && second.eq_ignore_ascii_case(&b'e');
-    bears.then(|| bearer(rest)).flatten().map(|(from, to)| (at + from, at + to))
+    bearer(rest).map(|(from, to)| (at + from, at + to))
 }
 
 /// Three parts of base64url, of which the first begins a JSON object.
@@ -162,8 +208,12 @@ fn bearer(rest: &[u8]) -> Option<(usize, usize)> {
     (space > 0 && likely).then_some((6 + space, 6 + space + token))
 }
 
-/// `user:password@` behind the `://` of a URL; the name stays.
-fn credentials_of_url(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
+/// `user:password@` behind the `://` of a URL, whose slashes JSON may have escaped; the name stays.
+fn credentials_of_url(bytes: &[u8], mut from: usize) -> Option<(usize, usize)> {
+    for _ in 0..2 {
+        from += run(&bytes[from..], |byte| byte == b'\\');
+        from += bytes[from..].starts_with(b"/").then_some(1)?;
+    }
     let rest = &bytes[from..];
     let length = run(rest, |byte| !byte.is_ascii_whitespace() && !b"/?#\"'<>\\".contains(&byte));
     let at = rest[..length].iter().rposition(|byte| *byte == b'@')?;
@@ -172,13 +222,14 @@ fn credentials_of_url(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
     (!secret.is_empty() && secret != REDACTED.as_bytes()).then_some((from + colon + 1, from + at))
 }
 
-/// A PEM block of a private key, up to its end or the end of the text.
+/// A PEM or PGP block of a private key, up to its end or the end of the text.
 fn private_key(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = &bytes[at..];
     let label = rest.strip_prefix(b"-----BEGIN ")?;
     let length =
         run(&label[..label.len().min(64)], |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
-    if !label[..length].ends_with(b"PRIVATE KEY") || !label[length..].starts_with(b"-----") {
+    let private = label[..length].ends_with(b"PRIVATE KEY") || label[..length].ends_with(b"PRIVATE KEY BLOCK");
+    if !private || !label[length..].starts_with(b"-----") {
         return None;
     }
     let end = find(rest, b"-----END ").and_then(|end| {
@@ -188,87 +239,7 @@ fn private_key(bytes: &[u8], at: usize) -> Option<usize> {
     Some(end.unwrap_or(bytes.len()))
 }
 
-/// The value behind `name=`, `name: ` or `"name":`, if the name is one of a secret.
-fn value_of_name(bytes: &[u8], at: usize, floor: usize, names: &Names) -> Option<(usize, usize)> {
-    let mut end = at;
-    let quote = |byte: u8| byte == b'"' || byte == b'\'' || byte == b'\\';
-    while end > floor && bytes[end - 1] == b' ' {
-        end -= 1;
-    }
-    while end > floor && quote(bytes[end - 1]) {
-        end -= 1;
-    }
-    let mut start = end;
-    while start > floor && end - start < 96 && (word(bytes[start - 1]) || bytes[start - 1] == b'.') {
-        start -= 1;
-    }
-    let name = std::str::from_utf8(&bytes[start..end]).ok()?;
-    if name.is_empty() || !names.is_secret(name) {
-        return None;
-    }
-    let mut from = at + 1;
-    from += run(&bytes[from..], |byte| byte == b' ' || byte == b'\t');
-    let opening = run(&bytes[from..], quote);
-    let quoted = opening > 0;
-    from += opening;
-    let mut to = from + value(&bytes[from..], quoted);
-    // "Authorization: Basic dXNlcjpwYXNz": the scheme stays.
-    for scheme in [&b"bearer"[..], b"basic", b"token", b"digest", b"apikey"] {
-        if !quoted && bytes[from..to].eq_ignore_ascii_case(scheme) && bytes.get(to) == Some(&b' ') {
-            from = to + 1;
-            to = from + value(&bytes[from..], false);
-        }
-    }
-    let secret = &bytes[from..to];
-    let harmless: [&[u8]; 6] = [b"", b"null", b"true", b"false", b"none", REDACTED.as_bytes()];
-    (!harmless.iter().any(|word| secret.eq_ignore_ascii_case(word))).then_some((from, to))
-}
-
-/// How long a value is: to the closing quote, to what ends a word, or a structure as a whole.
-fn value(rest: &[u8], quoted: bool) -> usize {
-    if !quoted {
-        if rest.starts_with(REDACTED.as_bytes()) {
-            return REDACTED.len();
-        }
-        if let Some(b'[' | b'{') = rest.first() {
-            return structure(rest);
-        }
-        return run(rest, |byte| !byte.is_ascii_whitespace() && !b",;&\"'<>(){}[]\\".contains(&byte));
-    }
-    let mut length = 0;
-    while let Some(byte) = rest.get(length) {
-        match byte {
-            b'"' | b'\'' | b'\n' => break,
-            // An escaped quote ends it too if the opening one was escaped; what is cut short of that is only the
-            // backslash, and what is cut beyond is still within the value.
-            b'\\' if matches!(rest.get(length + 1), Some(b'"' | b'\'')) => break,
-            b'\\' => length += 2,
-            _ => length += 1,
-        }
-    }
-    let mut length = length.min(rest.len());
-    // The second byte of an escape may be the first of a longer character.
-    while length < rest.len() && (rest[length] & 0xC0) == 0x80 {
-        length += 1;
-    }
-    length
-}
-
-/// To the bracket that closes the first one, or to the end. Brackets in texts count too: rather too much than too little.
-fn structure(rest: &[u8]) -> usize {
-    let mut open = 0u32;
-    for (index, byte) in rest.iter().enumerate() {
-        match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' if open == 1 => return index + 1,
-            b']' | b'}' => open -= 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-fn run(bytes: &[u8], follows: impl Fn(u8) -> bool) -> usize {
+pub(super) fn run(bytes: &[u8], follows: impl Fn(u8) -> bool) -> usize {
     bytes.iter().position(|byte| !follows(*byte)).unwrap_or(bytes.len())
 }
 

@@ -1,10 +1,12 @@
-//! Secrets in structures: attributes, JSON, JSON within texts within JSON. Pure.
+//! Secrets in structures: attributes, values of JSON, and all the texts in them, which may be JSON themselves. Pure.
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::REDACTED;
+use super::json;
 use super::names::Names;
 use super::text::without_secrets;
 use crate::wire::proto::AttributeValue;
@@ -30,16 +32,33 @@ impl<'a> Walk<'a> {
         Self { names, count: 0, texts_deep: 0 }
     }
 
-    pub(super) fn text(&mut self, text: &mut String) {
-        if let Some(json) = self.of_json(text.as_bytes()) {
-            if let Some(changed) = json {
-                *text = changed;
-            }
-            return;
+    /// A text, JSON for the most part or at least at times, as it may leave; None if it may as it is.
+    pub(super) fn clean(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        if self.texts_deep < TEXTS_DEEP_MAX && json::is_json(text) {
+            self.texts_deep += 1;
+            let changed = json::rewritten(text, self);
+            self.texts_deep -= 1;
+            return changed;
         }
-        if let Some((redacted, count)) = without_secrets(text, self.names) {
-            *text = redacted;
-            self.count += count;
+        let (clean, count) = without_secrets(text, self.names)?;
+        self.count += count;
+        Some(clean)
+    }
+
+    pub(super) fn is_secret(&self, name: &[u8]) -> bool {
+        self.names.is_secret(name)
+    }
+
+    /// Whether JSON under the name of a secret is one; then it counts.
+    pub(super) fn takes(&mut self, json: &[u8]) -> bool {
+        let secret = !json::is_harmless(json);
+        self.count += u64::from(secret);
+        secret
+    }
+
+    pub(super) fn text(&mut self, text: &mut String) {
+        if let Some(clean) = self.clean(text.as_bytes()) {
+            *text = string(clean);
         }
     }
 
@@ -47,7 +66,7 @@ impl<'a> Walk<'a> {
         if text.is_empty() || text == REDACTED {
             return;
         }
-        if self.names.is_secret(name) {
+        if self.is_secret(name.as_bytes()) {
             REDACTED.clone_into(text);
             self.count += 1;
         } else {
@@ -55,38 +74,25 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Values that are text, JSON for the most part.
+    /// Values that are text, in whatever encoding: all that is looked for is ASCII.
     pub(super) fn bytes(&mut self, bytes: &mut Vec<u8>) {
-        if let Some(json) = self.of_json(bytes) {
-            if let Some(changed) = json {
-                *bytes = changed.into_bytes();
-            }
-            return;
-        }
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Some((redacted, count)) = without_secrets(text, self.names) {
-            *bytes = redacted.into_bytes();
-            self.count += count;
+        if let Some(clean) = self.clean(bytes) {
+            *bytes = clean;
         }
     }
 
     /// JSON, or text, under a name.
     pub(super) fn named_bytes(&mut self, name: &str, bytes: &mut Vec<u8>) {
-        if !self.names.is_secret(name) {
-            return self.bytes(bytes);
-        }
-        let Ok(mut value) = serde_json::from_slice(bytes) else {
-            if !bytes.is_empty() && bytes != REDACTED.as_bytes() {
-                *bytes = REDACTED.as_bytes().to_vec();
-                self.count += 1;
-            }
+        if self.is_secret(name.as_bytes()) { self.secret_bytes(bytes) } else { self.bytes(bytes) }
+    }
+
+    /// JSON, or text, under the name of a secret.
+    pub(super) fn secret_bytes(&mut self, bytes: &mut Vec<u8>) {
+        if bytes == REDACTED.as_bytes() || !self.takes(bytes) {
             return;
-        };
-        let before = self.count;
-        self.secret(&mut value);
-        if self.count > before {
-            *bytes = value.to_string().into_bytes();
         }
+        let json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+        *bytes = if json { format!("\"{REDACTED}\"").into_bytes() } else { REDACTED.as_bytes().to_vec() };
     }
 
     pub(super) fn texts(&mut self, map: &mut BTreeMap<String, String>) {
@@ -98,7 +104,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn attributes(&mut self, map: &mut BTreeMap<String, AttributeValue>, deep: u32) {
         for (name, value) in map.iter_mut() {
-            if self.names.is_secret(name) {
+            if self.is_secret(name.as_bytes()) {
                 self.secret_attribute(value);
             } else {
                 self.attribute(value, deep);
@@ -134,8 +140,7 @@ impl<'a> Walk<'a> {
         self.count += 1;
     }
 
-    /// serde_json refuses to parse what is nested deeper than 128, so that this recursion is bounded for what was
-    /// parsed; what an application builds deeper is cut there.
+    /// What an application builds deeper than 128 is cut there, which is also what serde_json refuses to parse.
     pub(super) fn json(&mut self, value: &mut Value) {
         self.json_at(value, 0);
     }
@@ -150,18 +155,17 @@ impl<'a> Walk<'a> {
             Value::Array(values) => values.iter_mut().for_each(|value| self.json_at(value, deep + 1)),
             Value::Object(map) => {
                 for (name, value) in map.iter_mut() {
-                    if self.names.is_secret(name) {
+                    if self.is_secret(name.as_bytes()) {
                         self.secret(value);
                     } else {
                         self.json_at(value, deep + 1);
                     }
                 }
-                let spoken: Vec<(String, String)> =
-                    map.keys().filter_map(|name| Some((name.clone(), without_secrets(name, self.names)?.0))).collect();
-                for (name, clean) in spoken {
+                let mut names = NewNames::default();
+                for (name, clean) in self.spoken(map.keys()) {
                     if let Some(value) = map.remove(&name) {
-                        map.insert(clean, value);
-                        self.count += 1;
+                        let name = names.of(clean, |name| map.contains_key(name));
+                        map.insert(name, value);
                     }
                 }
             }
@@ -179,29 +183,40 @@ impl<'a> Walk<'a> {
         self.count += 1;
     }
 
-    /// `None`: it is no JSON. `Some(None)`: it is, without secrets.
-    fn of_json(&mut self, text: &[u8]) -> Option<Option<String>> {
-        let structure = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));
-        if !structure || self.texts_deep >= TEXTS_DEEP_MAX {
-            return None;
-        }
-        let mut value = serde_json::from_slice(text).ok()?;
-        let before = self.count;
-        self.texts_deep += 1;
-        self.json(&mut value);
-        self.texts_deep -= 1;
-        Some((self.count > before).then(|| value.to_string()))
-    }
-
     /// Names of a map that are secrets themselves, as where something is kept by its key.
-    fn keys<T>(&mut self, map: &mut BTreeMap<String, T>) {
-        let spoken: Vec<(String, String)> =
-            map.keys().filter_map(|name| Some((name.clone(), without_secrets(name, self.names)?.0))).collect();
-        for (name, clean) in spoken {
+    pub(super) fn keys<T>(&mut self, map: &mut BTreeMap<String, T>) {
+        let mut names = NewNames::default();
+        for (name, clean) in self.spoken(map.keys()) {
             if let Some(value) = map.remove(&name) {
-                map.insert(clean, value);
-                self.count += 1;
+                map.insert(names.of(clean, |name| map.contains_key(name)), value);
             }
         }
     }
+
+    /// The names that may not leave as they are, and how they may.
+    fn spoken<'k>(&mut self, names: impl Iterator<Item = &'k String>) -> Vec<(String, String)> {
+        names.filter_map(|name| Some((name.clone(), string(self.clean(name.as_bytes())?)))).collect()
+    }
+}
+
+/// Names that look the same once their secrets are gone get numbers: no value is lost for its name.
+#[derive(Default)]
+struct NewNames {
+    numbered: u64,
+}
+
+impl NewNames {
+    fn of(&mut self, clean: String, taken: impl Fn(&str) -> bool) -> String {
+        let mut name = clean.clone();
+        while taken(&name) {
+            self.numbered += 1;
+            name = format!("{clean} {}", self.numbered + 1);
+        }
+        name
+    }
+}
+
+/// What was text and lost only ASCII is still text.
+fn string(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
