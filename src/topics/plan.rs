@@ -30,6 +30,8 @@ pub struct FoundTopic {
     pub partitions: u32,
     /// Of the partition that has the fewest copies.
     pub replication_factor: u16,
+    /// Of the partition that has the most.
+    pub replication_factor_most: u16,
     pub leaderless: u32,
     /// Every setting in force, by Kafka's name.
     pub settings: BTreeMap<String, String>,
@@ -102,8 +104,10 @@ pub enum Obstacle {
         has: u32,
         declared: u32,
     },
+    /// Of the partitions that have the fewest and the most copies.
     ReplicationFactor {
-        has: u16,
+        fewest: u16,
+        most: u16,
         declared: u16,
     },
     /// Less would be kept, protected or accepted than now.
@@ -134,10 +138,15 @@ impl fmt::Display for Obstacle {
                 "has {has} partitions and {declared} {} declared; Kafka cannot take partitions away: declare {has}",
                 if *declared == 1 { "is" } else { "are" }
             ),
-            Self::ReplicationFactor { has, declared } => write!(
+            Self::ReplicationFactor { fewest, most, declared } if fewest == most => write!(
                 formatter,
-                "replication_factor is {has} and {declared} is declared; moving copies is not done here: use \
-                 kafka-reassign-partitions.sh, or declare {has}"
+                "replication_factor is {most} and {declared} is declared; moving copies is not done here: use \
+                 kafka-reassign-partitions.sh, or declare {most}"
+            ),
+            Self::ReplicationFactor { fewest, most, declared } => write!(
+                formatter,
+                "its partitions have from {fewest} to {most} copies and replication_factor = {declared} is declared; \
+                 moving copies is not done here: use kafka-reassign-partitions.sh, or wait where they are being moved"
             ),
             Self::Lowers { setting, is, declared } => write!(
                 formatter,
@@ -252,9 +261,9 @@ fn compare(declared: &TopicDeclaration, found: &FoundTopic, plan: &mut TopicPlan
     } else if has > wanted {
         plan.obstacles.push(Obstacle::FewerPartitions { has, declared: wanted });
     }
-    let (has, wanted) = (found.replication_factor, declared.replication_factor);
-    if has != wanted {
-        plan.obstacles.push(Obstacle::ReplicationFactor { has, declared: wanted });
+    let (fewest, most) = (found.replication_factor, found.replication_factor_most);
+    if [fewest, most] != [declared.replication_factor; 2] {
+        plan.obstacles.push(Obstacle::ReplicationFactor { fewest, most, declared: declared.replication_factor });
     }
 }
 
@@ -301,8 +310,13 @@ mod tests {
 
     fn found(partitions: u32, replication_factor: u16, settings: &[(TopicSetting, &str)]) -> TopicState {
         let settings = settings.iter().map(|(setting, value)| (setting.kafka_name().to_owned(), (*value).to_owned()));
-        let settings = settings.collect();
-        TopicState::Found(FoundTopic { partitions, replication_factor, leaderless: 0, settings })
+        TopicState::Found(FoundTopic {
+            partitions,
+            replication_factor,
+            replication_factor_most: replication_factor,
+            leaderless: 0,
+            settings: settings.collect(),
+        })
     }
 
     /// Every line of the plan, steps first, each up to its first punctuation.
@@ -363,6 +377,17 @@ mod tests {
             found(1, 1, &[(MinInsyncReplicas, "1")]),
             &["left: min_insync_replicas = 2 is declared and it has 1 copies: nobody could write", "left: replication"],
         );
+    }
+
+    /// The fewest copies alone were compared: partitions with one and with three copies were as declared where one was.
+    #[test]
+    fn partitions_with_other_numbers_of_copies_are_not_as_declared() {
+        for wanted in 1..=3 {
+            let TopicState::Found(mut uneven) = found(3, 1, &[]) else { unreachable!("it was just made") };
+            uneven.replication_factor_most = 3;
+            let expected = format!("left: its partitions have from 1 to 3 copies and replication_factor = {wanted} is");
+            check(declared(3, wanted, &[]), TopicState::Found(uneven), &[&expected]);
+        }
     }
 
     #[test]
