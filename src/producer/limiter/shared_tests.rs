@@ -156,10 +156,7 @@ fn a_slow_redis_holds_nobody_longer_than_promised() {
         assert!(*longest < 2 * TIMEOUT + Duration::from_millis(500), "{took:?}");
     });
     let fallen_back = errors(&metrics, "fallback_to_local");
-    assert!(
-        (10..16).contains(&fallen_back),
-        "each in its turn until the timeout, the others by themselves: {fallen_back}"
-    );
+    assert!(fallen_back >= 5, "whose turn does not come has a bucket here: {fallen_back}");
 }
 
 #[test]
