@@ -1,7 +1,8 @@
 //! `dashstream produce`: events from a file or from standard input into a topic, through the producer library.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use thiserror::Error;
 
 use super::show::line;
 use super::source::SourceError;
-use super::source::objects::each_event;
+use super::source::objects::{Came, each_event};
 use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::analysis::text::counted;
@@ -48,6 +49,9 @@ pub enum ProduceError {
         because(.why)
     )]
     NotAll { read: u64, rejected: u64, refused: u64, unknown: u64, why: Option<Reason> },
+    /// Heals by sending the rest.
+    #[error("ended by a signal: what comes after event {read} was not read, and is not on the topic")]
+    Ended { read: u64 },
     /// Nothing that comes after it would be taken either. Heals by giving the right.
     #[error("{refused} events were refused by Kafka, the others not sent: {why}")]
     NotAllowed { refused: u64, why: String },
@@ -60,9 +64,11 @@ impl ProduceError {
             Self::Start(StartError::Option { .. } | StartError::Kafka(_)) => 2,
             Self::Source(error) => error.exit_code(),
             Self::Topics(error) => error.exit_code(),
-            Self::Start(StartError::Thread(_)) | Self::Stuck { .. } | Self::NotAll { .. } | Self::NotAllowed { .. } => {
-                1
-            }
+            Self::Start(StartError::Thread(_))
+            | Self::Stuck { .. }
+            | Self::NotAll { .. }
+            | Self::Ended { .. }
+            | Self::NotAllowed { .. } => 1,
         }
     }
 }
@@ -115,8 +121,8 @@ pub fn command() -> Command {
         "Examples:\n  \
          dashstream produce run-1.json --topic agents-test\n  \
          echo '{\"kind\":\"event\",\"thread_id\":\"t-1\",\"event_type\":\"NODE_START\",\"node_id\":\"plan\"}' | dashstream produce\n\n\
-         Exit codes: 0 every event is on the topic, 1 some are not, or nobody can say; 2 wrong arguments or settings, \
-         or the input is no export.",
+         Exit codes: 0 every event is on the topic; 1 some are not, or nobody can say, or Ctrl-C or SIGTERM ended it \
+         before its input did; 2 wrong arguments or settings, or the input is no export.",
     )
 }
 
@@ -124,7 +130,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let Loaded { config, .. } = settings::load(matches)?;
     let stop = Stop::on_signals()?;
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| PathBuf::from("-"));
-    let mut input = open(&path)?;
+    let mut input = open(&path).map_err(ProduceError::from)?;
     let topic = config.kafka.topic.clone();
     // Asked before, since a producer only knows that its time is over.
     let mut cluster = Cluster::new(&config).map_err(ProduceError::from)?;
@@ -142,16 +148,21 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let settle = options.delivery_timeout + SETTLE;
     let producer = Producer::start(options).map_err(ProduceError::from)?;
     let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
-    let sent = each_event::<ProduceError>(&mut *input, &path, |number, message| {
-        sending.send(number, message, &producer, &stop)?;
-        Ok(!stop.is_asked() && !refusals.are_for(Reason::NotAuthorized))
+    let sent = each_event::<ProduceError>(&mut input, &path, &stop, |number, message| {
+        sending.pace.wait(sending.read, &stop);
+        // With the next event in hand: whether there is one is known then.
+        if stop.is_asked() {
+            return Ok(false);
+        }
+        sending.send(number, message, &producer)?;
+        Ok(!refusals.are_for(Reason::NotAuthorized))
     });
     // Also where the input ended badly: what was accepted is on its way, and is counted.
     producer.flush(settle);
     let fatal = producer.fatal().map(|(reason, _)| reason);
     let flushed = producer.close(settle);
-    let passed_over = *sent.as_ref().unwrap_or(&0);
-    print(matches, &sending, passed_over, flushed, output)?;
+    let came = *sent.as_ref().unwrap_or(&Came::default());
+    print(matches, &sending, came.passed_over, flushed, output)?;
     let Flushed { refused, unknown, .. } = flushed;
     if fatal == Some(Reason::NotAuthorized) || refusals.are_for(Reason::NotAuthorized) {
         return Err(ProduceError::NotAllowed { refused, why: cluster.not_allowed_to_write(&topic) }.into());
@@ -159,18 +170,26 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     refusals.remark();
     sent.map_err(CliError::from)?;
     let Sending { read, rejected, .. } = sending;
-    match rejected + refused + unknown {
-        0 => Ok(()),
-        _ => Err(ProduceError::NotAll { read, rejected, refused, unknown, why: fatal }.into()),
+    let ended = (!came.to_the_end).then_some(ProduceError::Ended { read });
+    match (rejected + refused + unknown, ended) {
+        (0, None) => Ok(()),
+        (0, Some(ended)) => Err(ended.into()),
+        (_, ended) => {
+            if let Some(ended) = ended {
+                reading::remark(&ended.to_string());
+            }
+            Err(ProduceError::NotAll { read, rejected, refused, unknown, why: fatal }.into())
+        }
     }
 }
 
-fn open(path: &Path) -> Result<Box<dyn Read>, ProduceError> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(std::io::stdin().lock()));
-    }
-    let file = File::open(path).map_err(|source| SourceError::File { path: path.to_owned(), source })?;
-    Ok(Box::new(file))
+fn open(path: &Path) -> Result<File, SourceError> {
+    let file = match path.as_os_str() == "-" {
+        // Without the buffer of the library: whether something is there to read is asked of the system.
+        true => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(path),
+    };
+    file.map_err(|source| SourceError::File { path: path.to_owned(), source })
 }
 
 /// Why Kafka refused events, and how many. There are few reasons, and often one for all.
@@ -205,16 +224,9 @@ struct Sending {
 }
 
 impl Sending {
-    fn send(
-        &mut self,
-        number: u64,
-        message: DashStreamMessage,
-        producer: &Producer,
-        stop: &Stop,
-    ) -> Result<(), ProduceError> {
+    fn send(&mut self, number: u64, message: DashStreamMessage, producer: &Producer) -> Result<(), ProduceError> {
         let thread = line::header(&message).map(|header| header.thread_id.clone()).unwrap_or_default();
         let Some(payload) = message.message else { return Ok(()) };
-        self.pace.wait(self.read, stop);
         self.read += 1;
         match producer.send(Outgoing::new(thread, payload), ROOM) {
             Ok(_ticket) => Ok(()),

@@ -28,8 +28,26 @@ pub struct TopicShape {
     pub partitions: u32,
     /// Of the partition that has the fewest.
     pub replication_factor: u16,
+    /// Of the partition that has the most: another number while copies are moved, or where some were moved alone.
+    pub replication_factor_most: u16,
     /// Partitions that nobody leads now.
     pub leaderless: u32,
+}
+
+impl TopicShape {
+    /// Partition by partition: how many copies, and whether somebody leads it.
+    fn of(partitions: impl Iterator<Item = (usize, bool)>) -> Self {
+        let mut shape = Self::default();
+        for (copies, has_leader) in partitions {
+            let copies = u16::try_from(copies).unwrap_or(u16::MAX);
+            shape.replication_factor =
+                if shape.partitions == 0 { copies } else { shape.replication_factor.min(copies) };
+            shape.replication_factor_most = shape.replication_factor_most.max(copies);
+            shape.leaderless += u32::from(!has_leader);
+            shape.partitions += 1;
+        }
+        shape
+    }
 }
 
 /// Per topic what was found, or why not.
@@ -368,18 +386,13 @@ unsafe fn shape(description: *const native::rd_kafka_TopicDescription_t) -> Topi
     // SAFETY: the description is alive, and everything read belongs to it.
     unsafe {
         let partitions = native::rd_kafka_TopicDescription_partitions(description, &raw mut count);
-        let mut replication_factor = u16::MAX;
-        let mut leaderless = 0;
-        for place in 0..count {
+        TopicShape::of((0..count).map(|place| {
             let partition = *partitions.add(place);
             let mut replicas = 0usize;
             native::rd_kafka_TopicPartitionInfo_replicas(partition, &raw mut replicas);
-            replication_factor = replication_factor.min(u16::try_from(replicas).unwrap_or(u16::MAX));
             let leader = native::rd_kafka_TopicPartitionInfo_leader(partition);
-            leaderless += u32::from(leader.is_null() || native::rd_kafka_Node_id(leader) < 0);
-        }
-        let replication_factor = if count == 0 { 0 } else { replication_factor };
-        TopicShape { partitions: u32::try_from(count).unwrap_or(u32::MAX), replication_factor, leaderless }
+            (replicas, !leader.is_null() && native::rd_kafka_Node_id(leader) >= 0)
+        }))
     }
 }
 
@@ -425,5 +438,22 @@ impl Asking {
             }
         }
         self.answer_within(TURN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_differ_are_told_apart() {
+        let check = |partitions: &[(usize, bool)], expected: [u32; 4]| {
+            let shape = TopicShape::of(partitions.iter().copied());
+            let (fewest, most) = (shape.replication_factor.into(), shape.replication_factor_most.into());
+            assert_eq!([shape.partitions, fewest, most, shape.leaderless], expected, "{partitions:?}");
+        };
+        check(&[], [0, 0, 0, 0]);
+        check(&[(2, true), (2, true)], [2, 2, 2, 0]);
+        check(&[(3, true), (1, true), (2, false)], [3, 1, 3, 1]);
     }
 }

@@ -53,6 +53,7 @@ impl Cluster {
                 (Ok(shape), Some(Ok(settings))) => TopicState::Found(FoundTopic {
                     partitions: shape.partitions,
                     replication_factor: shape.replication_factor,
+                    replication_factor_most: shape.replication_factor_most,
                     leaderless: shape.leaderless,
                     settings,
                 }),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use apply::{Applied, Done, apply};
+pub use apply::{Applied, Done, Outcome, apply};
 pub use cluster::Cluster;
 pub use plan::{ClusterState, Plan, plan};
 

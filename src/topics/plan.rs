@@ -30,6 +30,8 @@ pub struct FoundTopic {
     pub partitions: u32,
     /// Of the partition that has the fewest copies.
     pub replication_factor: u16,
+    /// Of the partition that has the most.
+    pub replication_factor_most: u16,
     pub leaderless: u32,
     /// Every setting in force, by Kafka's name.
     pub settings: BTreeMap<String, String>,
@@ -102,8 +104,10 @@ pub enum Obstacle {
         has: u32,
         declared: u32,
     },
+    /// Of the partitions that have the fewest and the most copies.
     ReplicationFactor {
-        has: u16,
+        fewest: u16,
+        most: u16,
         declared: u16,
     },
     /// Less would be kept, protected or accepted than now.
@@ -134,10 +138,15 @@ impl fmt::Display for Obstacle {
                 "has {has} partitions and {declared} {} declared; Kafka cannot take partitions away: declare {has}",
                 if *declared == 1 { "is" } else { "are" }
             ),
-            Self::ReplicationFactor { has, declared } => write!(
+            Self::ReplicationFactor { fewest, most, declared } if fewest == most => write!(
                 formatter,
-                "replication_factor is {has} and {declared} is declared; moving copies is not done here: use \
-                 kafka-reassign-partitions.sh, or declare {has}"
+                "replication_factor is {most} and {declared} is declared; moving copies is not done here: use \
+                 kafka-reassign-partitions.sh, or declare {most}"
+            ),
+            Self::ReplicationFactor { fewest, most, declared } => write!(
+                formatter,
+                "its partitions have from {fewest} to {most} copies and replication_factor = {declared} is declared; \
+                 moving copies is not done here: use kafka-reassign-partitions.sh, or wait where they are being moved"
             ),
             Self::Lowers { setting, is, declared } => write!(
                 formatter,
@@ -151,7 +160,8 @@ impl fmt::Display for Obstacle {
                         "would delete records"
                     }
                     TopicSetting::MinInsyncReplicas => "would protect records less",
-                    TopicSetting::SegmentBytes | TopicSetting::CompressionType | TopicSetting::MaxMessageBytes => {
+                    TopicSetting::SegmentBytes => "would refuse larger records, which max_message_bytes allows",
+                    TopicSetting::CompressionType | TopicSetting::MaxMessageBytes => {
                         "would refuse records that are taken now"
                     }
                 },
@@ -239,7 +249,7 @@ fn compare(declared: &TopicDeclaration, found: &FoundTopic, plan: &mut TopicPlan
         let beyond = setting == TopicSetting::MinInsyncReplicas && number.is_some_and(|n| n > i64::from(copies));
         match is {
             _ if beyond => plan.obstacles.push(Obstacle::InsyncBeyondCopies { copies, declared: value.clone() }),
-            Some(is) if lowers(setting, &is, value, found.number(setting), number) => {
+            Some(is) if lowers(setting, declared, found) => {
                 plan.obstacles.push(Obstacle::Lowers { setting, is, declared: value.clone() });
             }
             is => plan.steps.push(Step::Set { setting, is, declared: value.clone() }),
@@ -251,27 +261,41 @@ fn compare(declared: &TopicDeclaration, found: &FoundTopic, plan: &mut TopicPlan
     } else if has > wanted {
         plan.obstacles.push(Obstacle::FewerPartitions { has, declared: wanted });
     }
-    let (has, wanted) = (found.replication_factor, declared.replication_factor);
-    if has != wanted {
-        plan.obstacles.push(Obstacle::ReplicationFactor { has, declared: wanted });
+    let (fewest, most) = (found.replication_factor, found.replication_factor_most);
+    if [fewest, most] != [declared.replication_factor; 2] {
+        plan.obstacles.push(Obstacle::ReplicationFactor { fewest, most, declared: declared.replication_factor });
     }
 }
 
-/// Whether the change would delete records, protect them less, or refuse what is taken now. Segments and compression
-/// are only how records lie there.
-fn lowers(setting: TopicSetting, is: &str, declared: &str, has: Option<i64>, wanted: Option<i64>) -> bool {
-    // Below zero means without a bound.
-    let unbounded = |number: i64| if number < 0 { i64::MAX } else { number };
+/// Whether setting it as declared would delete records, protect them less, or refuse what is taken now. Compression is
+/// only how records lie there, and so are segments, as long as the largest record that is allowed fits into one.
+fn lowers(setting: TopicSetting, declared: &TopicDeclaration, found: &FoundTopic) -> bool {
+    let wanted_of = |setting| declared.settings.get(&setting)?.parse::<i64>().ok();
+    let falls = |has: i64, wanted: i64| wanted < has;
+    let changes = |is_worse: &dyn Fn(i64, i64) -> bool| {
+        // What is no number is left alone.
+        found.number(setting).zip(wanted_of(setting)).is_none_or(|(has, wanted)| is_worse(has, wanted))
+    };
     match setting {
         TopicSetting::Retention | TopicSetting::RetentionBytes => {
-            has.zip(wanted).is_none_or(|(has, wanted)| unbounded(wanted) < unbounded(has))
+            // Below zero means without a bound.
+            let unbounded = |number: i64| if number < 0 { i64::MAX } else { number };
+            changes(&|has, wanted| falls(unbounded(has), unbounded(wanted)))
         }
-        TopicSetting::MinInsyncReplicas | TopicSetting::MaxMessageBytes => {
-            has.zip(wanted).is_none_or(|(has, wanted)| wanted < has)
+        TopicSetting::MinInsyncReplicas | TopicSetting::MaxMessageBytes => changes(&falls),
+        // Kafka refuses a batch that is larger than a segment, whatever max.message.bytes allows.
+        TopicSetting::SegmentBytes => {
+            let records = TopicSetting::MaxMessageBytes;
+            let largest = found.number(records).max(wanted_of(records));
+            changes(&|has, wanted| falls(has, wanted) && largest.is_some_and(|largest| wanted < largest))
         }
         // Compaction deletes what has a newer record, deletion what is old: neither may be added.
-        TopicSetting::CleanupPolicy => declared.split(',').any(|word| !is.split(',').any(|has| has == word)),
-        TopicSetting::SegmentBytes | TopicSetting::CompressionType => false,
+        TopicSetting::CleanupPolicy => {
+            let is = found.setting(setting).unwrap_or_default();
+            let wanted = declared.settings.get(&setting).map_or("", String::as_str);
+            wanted.split(',').any(|word| !is.split(',').any(|has| has == word))
+        }
+        TopicSetting::CompressionType => false,
     }
 }
 
@@ -286,8 +310,13 @@ mod tests {
 
     fn found(partitions: u32, replication_factor: u16, settings: &[(TopicSetting, &str)]) -> TopicState {
         let settings = settings.iter().map(|(setting, value)| (setting.kafka_name().to_owned(), (*value).to_owned()));
-        let settings = settings.collect();
-        TopicState::Found(FoundTopic { partitions, replication_factor, leaderless: 0, settings })
+        TopicState::Found(FoundTopic {
+            partitions,
+            replication_factor,
+            replication_factor_most: replication_factor,
+            leaderless: 0,
+            settings: settings.collect(),
+        })
     }
 
     /// Every line of the plan, steps first, each up to its first punctuation.
@@ -350,6 +379,17 @@ mod tests {
         );
     }
 
+    /// The fewest copies alone were compared: partitions with one and with three copies were as declared where one was.
+    #[test]
+    fn partitions_with_other_numbers_of_copies_are_not_as_declared() {
+        for wanted in 1..=3 {
+            let TopicState::Found(mut uneven) = found(3, 1, &[]) else { unreachable!("it was just made") };
+            uneven.replication_factor_most = 3;
+            let expected = format!("left: its partitions have from 1 to 3 copies and replication_factor = {wanted} is");
+            check(declared(3, wanted, &[]), TopicState::Found(uneven), &[&expected]);
+        }
+    }
+
     #[test]
     fn settings_are_raised_and_never_lowered() {
         for (setting, low, high, word) in [
@@ -378,9 +418,40 @@ mod tests {
     fn how_records_lie_there_may_change_both_ways() {
         for (setting, one, other) in [(SegmentBytes, "1048576", "2097152"), (CompressionType, "zstd", "producer")] {
             for (is, wanted) in [(one, other), (other, one)] {
-                check(declared(1, 1, &[(setting, wanted)]), found(1, 1, &[(setting, is)]), &["step: "]);
+                let records = (MaxMessageBytes, "1048576");
+                check(declared(1, 1, &[(setting, wanted)]), found(1, 1, &[(setting, is), records]), &["step: "]);
             }
         }
+    }
+
+    /// Kafka refuses a record that is larger than a segment. A topic that took 16 MiB was given segments of 1 MiB without
+    /// a word, since only what was declared was compared.
+    #[test]
+    fn a_segment_stays_as_large_as_the_records_that_are_taken() {
+        let segment = |wanted, records, expected: &str| {
+            let found = found(1, 1, &[(SegmentBytes, "33554432"), (MaxMessageBytes, records)]);
+            check(declared(1, 1, &[(SegmentBytes, wanted)]), found, &[expected]);
+        };
+        segment(
+            "1048576",
+            "16777216",
+            "left: segment_bytes is 32MiB and 1MiB is declared, which would refuse larger records",
+        );
+        segment("16777215", "16777216", "left: segment_bytes");
+        segment("16777216", "16777216", "step: segment_bytes is 32MiB; set it to 16MiB");
+        // More is no harm, even where it is not enough.
+        segment("33554433", "67108864", "step: segment_bytes");
+        // Together with larger records, and with smaller ones, which are another's to allow.
+        check(
+            declared(1, 1, &[(SegmentBytes, "2097152"), (MaxMessageBytes, "2097152")]),
+            found(1, 1, &[(SegmentBytes, "33554432"), (MaxMessageBytes, "1048576")]),
+            &["step: segment_bytes is 32MiB; set it to 2MiB", "step: max_message_bytes"],
+        );
+        check(
+            declared(1, 1, &[(SegmentBytes, "2097152"), (MaxMessageBytes, "2097152")]),
+            found(1, 1, &[(SegmentBytes, "33554432"), (MaxMessageBytes, "16777216")]),
+            &["left: segment_bytes is 32MiB and 2MiB is declared", "left: max_message_bytes"],
+        );
     }
 
     #[test]

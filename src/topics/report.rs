@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::apply::Applied;
+use super::apply::{Applied, Done, Outcome};
 use super::plan::{ClusterState, FoundTopic, Obstacle, Plan, Step, TopicPlan, TopicState};
 
 /// Each difference as one line that begins with its topic, or that there is none.
@@ -70,7 +70,10 @@ fn obstacle_parts(obstacle: &Obstacle) -> Parts {
     match obstacle {
         Obstacle::TooFewBrokers { declared, brokers } => plain("brokers", json!(brokers), json!(declared)),
         Obstacle::FewerPartitions { has, declared } => plain("partitions", json!(has), json!(declared)),
-        Obstacle::ReplicationFactor { has, declared } => plain("replication_factor", json!(has), json!(declared)),
+        Obstacle::ReplicationFactor { fewest, most, declared } => {
+            let is = if fewest == most { json!(most) } else { json!({ "fewest": fewest, "most": most }) };
+            plain("replication_factor", is, json!(declared))
+        }
         Obstacle::Lowers { setting, is, declared } => {
             Parts { what: "setting", setting: Some(setting.kafka_name()), is: json!(is), declared: json!(declared) }
         }
@@ -81,27 +84,39 @@ fn obstacle_parts(obstacle: &Obstacle) -> Parts {
     }
 }
 
+/// Where nothing could be described afterwards, what was done stands alone.
 pub fn applied_text(applied: &Applied) -> String {
     let mut text = String::new();
-    for done in &applied.done {
-        let topic = &done.topic;
-        match &done.outcome {
-            Ok(()) => text.push_str(&format!("{topic}: done: {}\n", done.step)),
-            Err(why) => text.push_str(&format!("{topic}: refused: {why} (wanted: {})\n", done.step)),
+    for Done { topic, step, outcome } in &applied.done {
+        match outcome {
+            Outcome::Done => text.push_str(&format!("{topic}: done: {step}\n")),
+            Outcome::Refused(why) => text.push_str(&format!("{topic}: refused: {why} (wanted: {step})\n")),
+            Outcome::Unanswered => {
+                text.push_str(&format!("{topic}: not answered, so it may be done or not (wanted: {step})\n"));
+            }
         }
     }
-    text.extend(applied.left.topics.iter().flat_map(lines).map(|line| line + "\n"));
+    let left = applied.left.iter().flat_map(|left| &left.topics);
+    text.extend(left.flat_map(lines).map(|line| line + "\n"));
     text
 }
 
 pub fn applied_json(applied: &Applied) -> Value {
-    let done = applied.done.iter().map(|done| {
-        let mut value = difference(step_parts(&done.step), done.step.to_string(), done.outcome.is_ok());
-        value["topic"] = json!(done.topic);
-        value["refused"] = json!(done.outcome.as_ref().err());
+    let done = applied.done.iter().map(|Done { topic, step, outcome }| {
+        let mut value = difference(step_parts(step), step.to_string(), *outcome == Outcome::Done);
+        value["topic"] = json!(topic);
+        value["refused"] = match outcome {
+            Outcome::Refused(why) => json!(why),
+            Outcome::Done | Outcome::Unanswered => Value::Null,
+        };
+        if *outcome == Outcome::Unanswered {
+            // Neither yes nor no.
+            value["apply"] = Value::Null;
+        }
         value
     });
-    json!({ "done": done.collect::<Vec<_>>(), "left": plan_json(&applied.left) })
+    let left = applied.left.as_ref().ok().map(plan_json);
+    json!({ "done": done.collect::<Vec<_>>(), "left": left })
 }
 
 pub fn state_text(state: &ClusterState) -> String {
@@ -122,6 +137,9 @@ fn found_text(name: &str, found: &FoundTopic) -> String {
         text.push_str(&format!(" ({} without a leader)", found.leaderless));
     }
     text.push_str(&format!(", replication_factor = {}", found.replication_factor));
+    if found.replication_factor_most != found.replication_factor {
+        text.push_str(&format!(" to {}", found.replication_factor_most));
+    }
     for (setting, value) in found.declarable() {
         text.push_str(&format!(", {} = {}", setting.key(), setting.shown(&value)));
     }
@@ -140,9 +158,47 @@ pub fn state_json(state: &ClusterState) -> Value {
                 "partitions": found.partitions,
                 "leaderless": found.leaderless,
                 "replication_factor": found.replication_factor,
+                "replication_factor_most": found.replication_factor_most,
                 "settings": settings.collect::<serde_json::Map<_, _>>(),
             })
         }
     });
     json!({ "brokers": state.brokers, "topics": topics.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TopicsError;
+    use super::*;
+    use crate::config::TopicSetting;
+
+    #[test]
+    fn what_was_done_is_told_when_the_cluster_falls_silent() {
+        let set = |declared: &str| Step::Set {
+            setting: TopicSetting::Retention,
+            is: Some("1000".to_owned()),
+            declared: declared.to_owned(),
+        };
+        let one = |declared, outcome| Done { topic: "agents".to_owned(), step: set(declared), outcome };
+        let done = vec![
+            one("2000", Outcome::Done),
+            one("3000", Outcome::Refused("no".to_owned())),
+            one("4000", Outcome::Unanswered),
+        ];
+        let applied = Applied { done, left: Err(TopicsError::NoTopic("stands for silence".to_owned())) };
+        assert_eq!(
+            applied_text(&applied),
+            "agents: done: retention is 1s; set it to 2s\n\
+             agents: refused: no (wanted: retention is 1s; set it to 3s)\n\
+             agents: not answered, so it may be done or not (wanted: retention is 1s; set it to 4s)\n"
+        );
+        let json = applied_json(&applied);
+        let parts = |key: &str| json["done"].as_array().expect("a list").iter().map(|one| one[key].clone()).collect();
+        let (apply, refused): (Vec<Value>, Vec<Value>) = (parts("apply"), parts("refused"));
+        assert_eq!(
+            (apply, refused),
+            (vec![json!(true), json!(false), json!(null)], vec![json!(null), json!("no"), json!(null)])
+        );
+        assert_eq!(json["left"], Value::Null);
+    }
 }

@@ -2,13 +2,15 @@
 //! what it says it sent. What cannot be sent is named, with the exit code that scripts rely on.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::command::{Answer, answer_with, of_topic};
+use crate::harness::command::{Answer, Watched, answer_with, of_topic};
 use crate::harness::kafka::Kafka;
-use crate::harness::{ports, seeded};
+use crate::harness::{ports, seeded, wait};
 
 struct Scratch(PathBuf);
 
@@ -16,6 +18,15 @@ impl Scratch {
     fn file(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("dashstream-{}-{name}", std::process::id()));
         std::fs::write(&path, text).expect("a file can be written");
+        Self(path)
+    }
+
+    /// One that has no reader yet.
+    fn pipe(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("dashstream-{}-{name}", std::process::id()));
+        let text = CString::new(path.to_str().expect("UTF-8")).expect("no zero byte");
+        // SAFETY: the name is alive.
+        assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0, "{}", std::io::Error::last_os_error());
         Self(path)
     }
 
@@ -125,6 +136,56 @@ fn what_cannot_be_sent_is_named() {
     let record = kafka.read(&topic).pop().expect("it was sent");
     let value = record.value.expect("a value");
     assert!(!value.windows(23).any(|bytes| bytes == b"sk-12345678901234567890"), "secrets stay here");
+}
+
+/// Of 200 events 61 were sent when it was ended, and it ended with 0: a script took a third of its file for all of it.
+#[test]
+fn who_is_interrupted_says_how_far_it_came() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("produce", 1);
+    let settings = [("KAFKA_BROKERS", kafka.brokers.as_str()), ("KAFKA_TOPIC", topic.as_str())];
+    let end = || kafka.watermarks(&topic, 0).1;
+    let sent = |count: u64| wait::until_true("events", wait::SOON, || end() >= count as i64);
+    let events = |threads: std::ops::Range<u32>| -> String {
+        let event =
+            |thread| format!("{{\"kind\":\"event\",\"thread_id\":\"t-{thread}\",\"event_type\":\"NODE_START\"}}\n");
+        threads.map(event).collect()
+    };
+    let told = |answer: &Answer, code: i32| -> u64 {
+        let counts = counts(answer);
+        assert_eq!((answer.code, &counts["delivered"]), (Some(code), &counts["read"]), "{answer:?}");
+        counts["read"].as_u64().expect("a number")
+    };
+    let not_read = |count: u64| {
+        format!("dashstream: ended by a signal: what comes after event {count} was not read, and is not on the topic\n")
+    };
+
+    let file = Scratch::file("interrupted.jsonl", &events(0..2_000));
+    let cut = Watched::start(&["produce", file.path(), "--rate", "20", "--output", "json"], &settings);
+    sent(5);
+    cut.signal(libc::SIGTERM);
+    let cut = cut.end(wait::SOON);
+    let read = told(&cut, 1);
+    assert!((5..2_000).contains(&read), "{cut:?}");
+    assert_eq!((cut.err, end()), (not_read(read), read as i64));
+
+    // A pipe in which nothing comes, and nobody knows whether something would.
+    let pipe = Scratch::pipe("interrupted.pipe");
+    let start = || Watched::start(&["produce", pipe.path(), "--output", "json"], &settings);
+    let open = || std::fs::OpenOptions::new().write(true).open(pipe.path()).expect("it is read");
+    let quiet = start();
+    let mut writer = open();
+    writer.write_all(events(0..3).as_bytes()).expect("it is read");
+    sent(read + 3);
+    quiet.signal(libc::SIGINT);
+    let quiet = quiet.end(wait::SOON);
+    assert_eq!((told(&quiet, 1), &quiet.err), (3, &not_read(3)));
+    drop(writer);
+    // A pipe that is closed has ended.
+    let whole = start();
+    open().write_all(events(0..3).as_bytes()).expect("it is read");
+    let whole = whole.end(wait::SOON);
+    assert_eq!((told(&whole, 0), whole.err.as_str()), (3, ""));
 }
 
 #[test]

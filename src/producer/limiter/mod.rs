@@ -56,9 +56,12 @@ impl Limiter {
         }
     }
 
-    /// Buckets in Redis, common to all processes that use it, by the clock of Redis. `timeout` bounds each round trip,
-    /// and so how long `try_send` may take: 250 ms is sensible. While Redis does not answer, buckets in this process take
-    /// its place (counted as `fallback_to_local`): each process then allows the full rate.
+    /// Buckets in Redis, common to all processes that use it, by the clock of Redis. One question is under way at a time.
+    /// `timeout` bounds the wait for one's turn, then the wait for a connection if there is none, and each wait for Redis
+    /// to take the question and to answer; 250 ms is sensible. So while Redis is slow `try_send` takes the double at
+    /// most, and more only where the connection has to be made. Whose turn does not come in time, and everybody while
+    /// Redis does not answer, takes from buckets in this process (counted as `fallback_to_local`): each process then
+    /// allows the full rate.
     ///
     /// An error says what is wrong with the URL, without quoting it: a password may stand in it.
     #[cfg(feature = "limiter-redis")]
