@@ -1,7 +1,6 @@
 //! `dashstream produce`: events from a file or from standard input into a topic, through the producer library.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use thiserror::Error;
 use super::show::line;
 use super::source::SourceError;
 use super::source::objects::each_event;
+use super::source::tap::Tap;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::analysis::text::counted;
@@ -122,13 +122,14 @@ pub fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let Loaded { config, .. } = settings::load(matches)?;
-    let stop = Stop::on_signals()?;
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| PathBuf::from("-"));
     let mut input = open(&path)?;
     let topic = config.kafka.topic.clone();
     // Asked before, since a producer only knows that its time is over.
     let mut cluster = Cluster::new(&config).map_err(ProduceError::from)?;
     cluster.partitions_of(&topic).map_err(ProduceError::from)?;
+    // Until here a signal ends it at once: nothing was sent yet.
+    let stop = Stop::on_signals()?;
     let refusals = Refusals::default();
     let mut options = Options::new(config.kafka.access(), topic.clone());
     options.on_refused = OnRefused::Caller(Box::new({
@@ -142,7 +143,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let settle = options.delivery_timeout + SETTLE;
     let producer = Producer::start(options).map_err(ProduceError::from)?;
     let mut sending = Sending { pace: Pace::new(matches.get_one("rate").copied()), read: 0, rejected: 0 };
-    let sent = each_event::<ProduceError>(&mut *input, &path, |number, message| {
+    let sent = each_event::<ProduceError>(&mut input, &path, &stop, |number, message| {
         sending.send(number, message, &producer, &stop)?;
         Ok(!stop.is_asked() && !refusals.are_for(Reason::NotAuthorized))
     });
@@ -165,12 +166,9 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     }
 }
 
-fn open(path: &Path) -> Result<Box<dyn Read>, ProduceError> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(std::io::stdin().lock()));
-    }
-    let file = File::open(path).map_err(|source| SourceError::File { path: path.to_owned(), source })?;
-    Ok(Box::new(file))
+fn open(path: &Path) -> Result<Tap, ProduceError> {
+    let tap = if path.as_os_str() == "-" { Tap::stdin() } else { Tap::open(path) };
+    Ok(tap.map_err(|source| SourceError::File { path: path.to_owned(), source })?)
 }
 
 /// Why Kafka refused events, and how many. There are few reasons, and often one for all.

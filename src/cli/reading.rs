@@ -230,6 +230,9 @@ impl Reading {
 
     /// Hands every item to `handle` until it breaks, the end, or a signal. `idle` is called when nothing more is there
     /// for the moment. `bar`: nothing is written to the terminal meanwhile.
+    ///
+    /// # Errors
+    /// [`CliError::Stopped`] when somebody asked to end before there was anything to read from.
     pub fn each(
         &self,
         stop: &Stop,
@@ -237,7 +240,7 @@ impl Reading {
         mut handle: impl FnMut(&Item) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<Ended, CliError> {
         let mut bar = Bar::new(bar, matches!(self.ask.place, Place::File(_)));
-        let mut source = source::open(&self.ask)?;
+        let Some(mut source) = source::open(&self.ask, stop)? else { return Err(CliError::Stopped) };
         let ended = each(source.as_mut(), stop, &mut bar, &mut handle);
         bar.finish();
         ended

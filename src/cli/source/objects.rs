@@ -2,16 +2,20 @@
 //!
 //! Deliberately absent: filters, gaps and duplicates, which are for who reads a file as a source.
 
-use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use super::SourceError;
 use super::split::{SplitError, Splitter};
+use super::tap::Tap;
 use super::thaw::{Thawed, thaw};
+use crate::cli::stop::Stop;
 use crate::wire::proto::DashStreamMessage;
 
 /// Read at once.
 const PIECE_BYTES: usize = 64 << 10;
+/// How often it is looked whether somebody asked to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 enum Failed<E> {
     Input(String),
@@ -25,23 +29,25 @@ impl<E> From<SplitError> for Failed<E> {
 }
 
 /// Hands every event of `input` to `each`, with its number, until that fails or says that it is enough. What an export
-/// has besides events (findings, records that could not be read) is passed over and counted in the return value.
+/// has besides events (findings, records that could not be read) is passed over and counted in the return value. When
+/// somebody asks to stop the input ends, wherever it is.
 ///
 /// # Errors
 /// [`SourceError`] where `input` is no export or cannot be read, named by `path` and the number of the object; and
 /// whatever `each` says.
 pub(in crate::cli) fn each_event<E: From<SourceError>>(
-    input: &mut dyn Read,
+    input: &mut Tap,
     path: &Path,
+    stop: &Stop,
     mut each: impl FnMut(u64, DashStreamMessage) -> Result<bool, E>,
 ) -> Result<u64, E> {
     let (mut splitter, mut piece) = (Splitter::default(), vec![0; PIECE_BYTES]);
     let (mut objects, mut passed_over, mut enough) = (0u64, 0u64, false);
     let not_an_export = |what: String| SourceError::NotAnExport { path: path.to_owned(), what };
-    while !enough {
-        let length = match input.read(&mut piece) {
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+    while !enough && !stop.is_asked() {
+        let length = match input.pour(&mut piece, LOOK) {
+            Ok(Some(length)) => length,
+            Ok(None) => continue,
             Err(source) => return Err(SourceError::File { path: path.to_owned(), source }.into()),
         };
         if length == 0 {
