@@ -157,6 +157,7 @@ impl Taker {
                     self.out.push_back(gap);
                 }
             }
+            Thawed::StreamChanged => self.out.push_back(Item::StreamChanged),
             // Found again by the events themselves.
             Thawed::Finding => {}
         }
