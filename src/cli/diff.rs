@@ -10,8 +10,8 @@ use super::gather::{self, ExplainError, Gathered};
 use super::inspect::{Findings, HOW, brief, parse_point, texts};
 use super::reading::{self, Flags, usage};
 use super::sheet::{Align, Sheet};
-use super::show::Form;
 use super::show::human::{DIM, GREEN, RED, Style, YELLOW};
+use super::show::{Form, tame};
 use crate::analysis::compare::{Difference, differences};
 use crate::analysis::profile::Row;
 use crate::analysis::text::{count, counted, duration};
@@ -66,7 +66,11 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             match reading.form {
                 Form::Human => states(style, run, &asked, &sides),
                 _ => {
-                    format!("{:#}\n", json!({ "run": run.id.to_string(), "points": asked, "state": compared(&sides) }))
+                    let state = compared(&sides);
+                    tame::document(format!(
+                        "{:#}\n",
+                        json!({ "run": run.id.to_string(), "points": asked, "state": state })
+                    ))
                 }
             }
         }
@@ -281,5 +285,6 @@ fn document(a: &Findings<'_>, b: &Findings<'_>) -> String {
         })
         .collect();
     let state = compared(&[a.trail.clone(), b.trail.clone()]);
-    format!("{:#}\n", json!({ "first": side(a), "second": side(b), "rows": rows, "state": state }))
+    let document = json!({ "first": side(a), "second": side(b), "rows": rows, "state": state });
+    tame::document(format!("{document:#}\n"))
 }

@@ -34,9 +34,18 @@ pub enum CliError {
     Produce(#[from] ProduceError),
     #[error(transparent)]
     Simulate(#[from] SimulateError),
-    #[error("cannot write {}: {source}", path.display())]
+    /// Ctrl-C or SIGTERM before anything was there to be shown. Nothing to tell: whoever asked knows.
+    #[error("stopped before anything was read")]
+    Stopped,
+    /// Ctrl-C or SIGTERM before the file of `--to` was complete. Heals by doing it again.
+    #[error("stopped before everything was read: {} is as it was", .0.display())]
+    Unmade(PathBuf),
+    /// The same, where `--to` names what is no file and was written as it is.
+    #[error("stopped before everything was read: what {} got is not all", .0.display())]
+    CutShort(PathBuf),
+    #[error("cannot write {}", path.display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("cannot read or write: {0}")]
+    #[error("cannot read or write")]
     Output(#[from] std::io::Error),
 }
 
@@ -48,6 +57,8 @@ impl CliError {
             CliError::Config(_) | CliError::Explain(_) => 2,
             CliError::Topics(error) | CliError::Gateway(GatewayError::Topics(error)) => error.exit_code(),
             CliError::Gateway(_) | CliError::Demo(_) | CliError::File { .. } => 1,
+            CliError::Unmade(_) | CliError::CutShort(_) => 1,
+            CliError::Stopped => 0,
             CliError::Source(error) => error.exit_code(),
             CliError::Produce(error) => error.exit_code(),
             CliError::Simulate(error) => error.exit_code(),
@@ -59,6 +70,10 @@ impl CliError {
 
     /// Nothing to tell a person.
     pub fn is_silent(&self) -> bool {
-        matches!(self, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+        match self {
+            CliError::Stopped => true,
+            CliError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! `dashstream export`: events as a document, in constant memory, which every reading command can read again.
 
-use std::fs::File;
 use std::io::{IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, PossibleValuesParser};
-use clap::{Arg, ArgMatches, Command};
+use clap::builder::PossibleValuesParser;
+use clap::{ArgMatches, Command};
 
 use super::CliError;
-use super::reading::{self, Ended, Flags, Found, Reading, remark};
+use super::paper::{Paper, to_file};
+use super::reading::{self, Ended, Flags, Reading, remark};
 use super::show::Form;
 use super::stop::Stop;
 
@@ -29,14 +29,7 @@ pub fn command() -> Command {
              kind and data. All kinds of messages are written, and what is missing or cannot be read is named. json \
              and jsonl can be read again with --file by every command that reads.",
         )
-        .arg(
-            Arg::new("to")
-                .long("to")
-                .value_name("FILE")
-                .value_parser(PathBufValueParser::new())
-                .help("Write to this file instead of standard output; it appears when it is complete")
-                .help_heading("How shown"),
-        );
+        .arg(to_file("How shown"));
     let command = reading::with_flags(
         command,
         FLAGS,
@@ -66,7 +59,16 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let (ended, found) = match matches.get_one::<PathBuf>("to") {
         // On a terminal the events would go through the bar.
         None => reading::print(&reading, &stop, !std::io::stdout().is_terminal(), output)?,
-        Some(path) => to_file(&reading, &stop, path)?,
+        // Nobody sees half an export under its name.
+        Some(path) => {
+            let mut paper = Paper::open(path, &stop)?;
+            let done = reading::print(&reading, &stop, true, &mut paper).map_err(|error| paper.named(error))?;
+            if done.0 == Ended::Stopped {
+                return Err(paper.cut_short());
+            }
+            paper.finish()?;
+            done
+        }
     };
     if ended == Ended::Stopped {
         remark(&format!("stopped early, with {} events", found.events));
@@ -77,25 +79,4 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         remark("something is missing, repeated or unreadable: see what stands beside the events");
     }
     Ok(())
-}
-
-/// Nobody sees half an export under its name.
-fn to_file(reading: &Reading, stop: &Stop, path: &Path) -> Result<(Ended, Found), CliError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = PathBuf::from(name);
-    let failed = |path: &Path, source| CliError::File { path: path.to_owned(), source };
-    let mut file = File::create(&partial).map_err(|source| failed(&partial, source))?;
-    let printed = reading::print(reading, stop, true, &mut file);
-    let done = match printed {
-        Ok(done) => done,
-        Err(error) => {
-            // What failed is the news; what is left of the file helps nobody.
-            std::fs::remove_file(&partial).ok();
-            return Err(error);
-        }
-    };
-    drop(file);
-    std::fs::rename(&partial, path).map_err(|source| failed(path, source))?;
-    Ok(done)
 }

@@ -9,7 +9,8 @@ use inferno::flamegraph::{self, Options};
 
 use super::CliError;
 use super::gather::{self, ExplainError, Gathered};
-use super::inspect::{HOW, to_file};
+use super::inspect::HOW;
+use super::paper::to_file;
 use super::reading::{self, Flags};
 use crate::analysis::stacks::folded;
 use crate::analysis::text::duration;
@@ -35,7 +36,7 @@ pub fn command() -> Command {
                 .help("svg: a picture that answers the mouse; folded: stacks and microseconds, one per line")
                 .help_heading(HOW),
         )
-        .arg(to_file());
+        .arg(to_file(HOW));
     reading::with_flags(
         gather::with_nth(command),
         FLAGS,

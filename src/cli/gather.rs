@@ -11,6 +11,7 @@ use clap::builder::StringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use thiserror::Error;
 
+use super::paper::Paper;
 use super::reading::{self, Ended, Reading, remark};
 use super::source::{Item, Seen};
 use super::stop::Stop;
@@ -103,18 +104,27 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<Gathered, CliError> {
     let mut collector = Collector::new(if threads.is_empty() { vec![Wanted::All] } else { wanted.collect() });
     let mut troubles = Troubles::default();
     let stop = Stop::on_signals()?;
+    let to = matches.try_get_one::<PathBuf>("to").ok().flatten();
     let ended = reading.each(&stop, true, |item| {
         match item {
             Item::Event(seen) => collector.take(place(seen), &seen.message),
             other => troubles.note(other),
         }
         Ok(ControlFlow::Continue(()))
-    })?;
-    troubles.remark();
+    });
+    let ended = match (ended, to) {
+        (Ok(Ended::Stopped) | Err(CliError::Stopped), Some(path)) => return Err(CliError::Unmade(path.clone())),
+        (ended, _) => ended?,
+    };
+    let (mut runs, notes) = collector.finish();
     if ended == Ended::Stopped {
+        if runs.is_empty() {
+            // It may well be in what was not read.
+            return Err(CliError::Stopped);
+        }
         remark("stopped early: what follows is about what was read so far");
     }
-    let (mut runs, notes) = collector.finish();
+    troubles.remark();
     // As they were asked for; what was not named stays in the order of appearance.
     let place = |run: &Run| {
         let thread = threads.iter().position(|thread| *thread == run.id.owner.thread);
@@ -130,11 +140,9 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<Gathered, CliError> {
 /// To standard output, or to a file that appears under its name when it is complete.
 pub(super) fn write_out(path: Option<&Path>, bytes: &[u8], output: &mut dyn Write) -> Result<(), CliError> {
     let Some(path) = path else { return Ok(output.write_all(bytes).and_then(|()| output.flush())?) };
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
-    written.map_err(|source| CliError::File { path: path.to_owned(), source })
+    let mut paper = Paper::open(path, &Stop::on_signals()?)?;
+    paper.write_all(bytes).map_err(|error| paper.named(error.into()))?;
+    paper.finish()
 }
 
 pub(super) fn place(seen: &Seen) -> Place {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, PossibleValuesParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -12,8 +12,10 @@ use time::format_description::well_known::Rfc3339;
 use super::CliError;
 use super::gather::{self, ExplainError, Gathered};
 use super::inspect_text::Page;
+use super::paper::to_file;
 use super::reading::{self, Flags};
 use super::show::human::rfc3339;
+use super::show::tame;
 use crate::analysis::compare::shown;
 use crate::analysis::live::error_text;
 use crate::analysis::otlp;
@@ -60,7 +62,7 @@ pub fn command() -> Command {
                 .help("human: for reading; json: one document; otlp: spans as OpenTelemetry's OTLP/JSON")
                 .help_heading(HOW),
         )
-        .arg(to_file());
+        .arg(to_file(HOW));
     reading::with_flags(
         gather::with_prices(gather::with_nth(command)),
         FLAGS,
@@ -73,16 +75,6 @@ pub fn command() -> Command {
 }
 
 pub(super) const HOW: &str = "How shown";
-
-/// `--to`.
-pub(super) fn to_file() -> Arg {
-    Arg::new("to")
-        .long("to")
-        .value_name("FILE")
-        .value_parser(PathBufValueParser::new())
-        .help("Write to this file instead of standard output; it appears when it is complete")
-        .help_heading(HOW)
-}
 
 /// Everything that is found out about a run.
 pub(super) struct Findings<'a> {
@@ -120,11 +112,11 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let text = match matches.get_one::<String>("output").map(String::as_str) {
         Some("otlp") => {
             let pairs: Vec<_> = findings.iter().map(|one| (one.run, &one.spans)).collect();
-            format!("{}\n", otlp::traces(&pairs))
+            tame::document(format!("{}\n", otlp::traces(&pairs)))
         }
         Some("json") => {
             let documents: Vec<_> = findings.iter().map(|one| document(one, point.is_some())).collect();
-            format!("{:#}\n", json!({ "runs": documents, "notes": texts(&notes) }))
+            tame::document(format!("{:#}\n", json!({ "runs": documents, "notes": texts(&notes) })))
         }
         _ => {
             let page = Page { style: reading.style, priced: !prices.is_empty(), events: matches.get_flag("events") };
@@ -150,7 +142,7 @@ pub(super) fn export_spans(matches: &ArgMatches, output: &mut dyn Write) -> Resu
     let Gathered { runs, notes, .. } = gather::runs(matches)?;
     let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
     let pairs: Vec<_> = runs.iter().zip(&spans).collect();
-    let text = format!("{}\n", otlp::traces(&pairs));
+    let text = tame::document(format!("{}\n", otlp::traces(&pairs)));
     notes.iter().for_each(|note| reading::remark(&note.to_string()));
     gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
 }

@@ -18,6 +18,7 @@ pub mod replay;
 pub mod export;
 pub mod runs;
 mod gather;
+mod paper;
 mod sheet;
 pub mod inspect;
 mod inspect_text;

@@ -1,8 +1,6 @@
 //! `dashstream produce`: events from a file or from standard input into a topic, through the producer library.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +13,7 @@ use thiserror::Error;
 use super::show::line;
 use super::source::SourceError;
 use super::source::objects::{Came, each_event};
+use super::source::tap::Tap;
 use super::stop::Stop;
 use super::{CliError, reading, settings};
 use crate::analysis::text::counted;
@@ -128,13 +127,14 @@ pub fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let Loaded { config, .. } = settings::load(matches)?;
-    let stop = Stop::on_signals()?;
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_else(|| PathBuf::from("-"));
     let mut input = open(&path).map_err(ProduceError::from)?;
     let topic = config.kafka.topic.clone();
     // Asked before, since a producer only knows that its time is over.
     let mut cluster = Cluster::new(&config).map_err(ProduceError::from)?;
     cluster.partitions_of(&topic).map_err(ProduceError::from)?;
+    // Until here a signal ends it at once: nothing was sent yet.
+    let stop = Stop::on_signals()?;
     let refusals = Refusals::default();
     let mut options = Options::new(config.kafka.access(), topic.clone());
     options.on_refused = OnRefused::Caller(Box::new({
@@ -183,13 +183,9 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     }
 }
 
-fn open(path: &Path) -> Result<File, SourceError> {
-    let file = match path.as_os_str() == "-" {
-        // Without the buffer of the library: whether something is there to read is asked of the system.
-        true => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
-        false => File::open(path),
-    };
-    file.map_err(|source| SourceError::File { path: path.to_owned(), source })
+fn open(path: &Path) -> Result<Tap, SourceError> {
+    let tap = if path.as_os_str() == "-" { Tap::stdin() } else { Tap::open(path) };
+    tap.map_err(|source| SourceError::File { path: path.to_owned(), source })
 }
 
 /// Why Kafka refused events, and how many. There are few reasons, and often one for all.

@@ -10,8 +10,8 @@ use super::gather::{self, Gathered};
 use super::inspect::{Findings, HOW, texts};
 use super::reading::{self, Flags};
 use super::sheet::{Align, Sheet};
-use super::show::Form;
 use super::show::human::{RED, Style, YELLOW};
+use super::show::{Form, tame};
 use crate::analysis::SpanKind;
 use crate::analysis::profile::Row;
 use crate::analysis::text::{count, duration};
@@ -61,7 +61,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         }
         _ => {
             let documents: Vec<_> = findings.iter().map(|one| document(one, top)).collect();
-            format!("{:#}\n", json!({ "runs": documents, "notes": texts(&notes) }))
+            tame::document(format!("{:#}\n", json!({ "runs": documents, "notes": texts(&notes) })))
         }
     };
     output.write_all(text.as_bytes())?;

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::show::human::Style;
 use super::show::progress::Bar;
 use super::show::terminal::{self, Colour, Screen};
-use super::show::{Form, Printer};
+use super::show::{Extent, Form, Printer};
 use super::source::{self, Ask, Filter, From, Item, Place, Source, filter, start};
 use super::stop::Stop;
 use super::{CliError, settings};
@@ -230,6 +230,9 @@ impl Reading {
 
     /// Hands every item to `handle` until it breaks, the end, or a signal. `idle` is called when nothing more is there
     /// for the moment. `bar`: nothing is written to the terminal meanwhile.
+    ///
+    /// # Errors
+    /// [`CliError::Stopped`] when somebody asked to end before there was anything to read from.
     pub fn each(
         &self,
         stop: &Stop,
@@ -237,7 +240,7 @@ impl Reading {
         mut handle: impl FnMut(&Item) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<Ended, CliError> {
         let mut bar = Bar::new(bar, matches!(self.ask.place, Place::File(_)));
-        let mut source = source::open(&self.ask)?;
+        let Some(mut source) = source::open(&self.ask, stop)? else { return Err(CliError::Stopped) };
         let ended = each(source.as_mut(), stop, &mut bar, &mut handle);
         bar.finish();
         ended
@@ -263,47 +266,88 @@ fn each(
     Ok(Ended::Stopped)
 }
 
-/// The loop of `tail` and `export`: shows every item, until the limit. A read that follows also ends when nobody reads
-/// standard output any more, without waiting for the next event.
+/// The loop of `tail` and `export`: shows every item, until the limit.
 pub fn print(reading: &Reading, stop: &Stop, bar: bool, output: &mut dyn Write) -> Result<(Ended, Found), CliError> {
-    let watched = reading.ask.follow;
     let mut output = std::io::BufWriter::with_capacity(OUTPUT_BYTES, output);
-    let mut printer = Printer::new(&mut output, reading.form, reading.style, reading.thread());
-    let mut connected = true;
-    let ended = reading.each(stop, bar, |item| {
+    let mut showing = Showing::of(reading, &mut output);
+    let ended = reading.each(stop, bar, |item| showing.item(item));
+    showing.finish(ended)
+}
+
+/// Shows items, and says beside them what becomes of the connection and of the topic: what `tail`, `export` and `replay`
+/// do alike.
+pub struct Showing<'a> {
+    printer: Printer<'a>,
+    form: Form,
+    follow: bool,
+    limit: Option<u64>,
+    connected: bool,
+}
+
+impl<'a> Showing<'a> {
+    pub fn of(reading: &Reading, output: &'a mut dyn Write) -> Self {
+        Self {
+            printer: Printer::new(output, reading.form, reading.style, reading.thread()),
+            form: reading.form,
+            follow: reading.ask.follow,
+            limit: reading.limit,
+            connected: true,
+        }
+    }
+
+    /// Breaks at the limit. A read that follows also ends when nobody reads standard output any more, without waiting
+    /// for the next event.
+    pub fn item(&mut self, item: &Item) -> Result<ControlFlow<()>, CliError> {
         match item {
             Item::Idle | Item::Live => {
-                printer.flush()?;
-                if watched && terminal::nobody_reads_stdout() {
+                self.printer.begin()?;
+                self.printer.flush()?;
+                if self.follow && terminal::nobody_reads_stdout() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            Item::StreamChanged if reading.form != Form::Human => {
-                remark("the topic was made again: offsets begin anew");
-            }
             Item::Disconnected { why, retry_in } => {
-                printer.flush()?;
-                connected = false;
+                self.printer.flush()?;
+                self.connected = false;
                 remark(&format!("connection lost: {why}; trying again in {retry_in:.1?}"));
             }
-            Item::Connected if !connected => {
-                connected = true;
-                remark("connected again");
+            Item::Connected => {
+                if !std::mem::replace(&mut self.connected, true) {
+                    remark("connected again");
+                }
             }
             _ => {
-                if printer.item(item)? && reading.limit.is_some_and(|limit| printer.tally.events >= limit) {
+                if *item == Item::StreamChanged && self.form != Form::Human {
+                    remark("the topic was made again: offsets begin anew");
+                }
+                if self.printer.item(item)? && self.limit.is_some_and(|limit| self.printer.tally.events >= limit) {
                     return Ok(ControlFlow::Break(()));
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
-    });
-    // What was found stays whole, however it ended.
-    let finished = printer.finish();
-    let found = Found { events: printer.tally.events, has_findings: printer.tally.has_findings() };
-    let ended = ended?;
-    finished?;
-    Ok((ended, found))
+    }
+
+    /// What was shown so far can be seen.
+    pub fn flush(&mut self) -> std::io::Result<()> {
+        self.printer.flush()
+    }
+
+    /// Closes the document, however reading ended.
+    pub fn finish(mut self, ended: Result<Ended, CliError>) -> Result<(Ended, Found), CliError> {
+        let extent = match ended {
+            Ok(Ended::All | Ended::Enough) => Extent::Whole,
+            // Nothing else ends it.
+            Ok(Ended::Stopped) if self.follow && self.printer.has_begun() => Extent::Whole,
+            Ok(Ended::Stopped) | Err(_) => Extent::Incomplete,
+        };
+        let finished = self.printer.finish(extent);
+        let tally = &self.printer.tally;
+        let found = Found { events: tally.events, has_findings: tally.has_findings() };
+        let ended = ended?;
+        finished?;
+        Ok((ended, found))
+    }
 }
 
 /// What was shown.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::CliError;
-use super::reading::{self, Flags, Reading};
-use super::show::{Form, Printer, line, terminal};
+use super::reading::{self, Ended, Flags, Reading, Showing};
+use super::show::{Form, line};
 use super::source::{Item, start};
 use super::stop::Stop;
 use crate::analysis::runs::is_failure;
@@ -89,7 +89,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let until = matches.get_one::<i64>("until").map(|ms| ms.saturating_mul(1_000));
     let stop_on_error = matches.get_flag("stop-on-error");
     let stop = Stop::on_signals()?;
-    let mut printer = Printer::new(output, reading.form, reading.style, reading.thread());
+    let mut showing = Showing::of(&reading, output);
     let mut before = None;
     let ended = reading.each(&stop, false, |item| {
         let mut last = false;
@@ -100,7 +100,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             }
             let pause = time.zip(before).map_or(Duration::ZERO, |(time, before)| pace.pause(before, time));
             if !pause.is_zero() {
-                printer.flush()?;
+                showing.flush()?;
                 stop.wait(pause);
                 if stop.is_asked() {
                     return Ok(ControlFlow::Break(()));
@@ -109,18 +109,13 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             before = time.max(before);
             last = stop_on_error && is_failure(&seen.message);
         }
-        if *item == Item::Idle {
-            printer.flush()?;
-            let over = reading.ask.follow && terminal::nobody_reads_stdout();
-            return Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
-        }
-        let shown = printer.item(item)?;
-        let enough = shown && (last || reading.limit.is_some_and(|limit| printer.tally.events >= limit));
-        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let flow = showing.item(item)?;
+        Ok(if last { ControlFlow::Break(()) } else { flow })
     });
-    let finished = printer.finish();
-    ended?;
-    Ok(finished?)
+    // Also where a pause was broken off.
+    let ended = ended.map(|ended| if stop.is_asked() && ended == Ended::Enough { Ended::Stopped } else { ended });
+    showing.finish(ended)?;
+    Ok(())
 }
 
 struct Pace {

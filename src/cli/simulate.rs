@@ -94,10 +94,11 @@ pub fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let Loaded { config, .. } = settings::load(matches)?;
-    let stop = Stop::on_signals()?;
     let topic = config.kafka.topic.clone();
     let mut cluster = Cluster::new(&config).map_err(SimulateError::from)?;
     let partitions = cluster.partitions_of(&topic).map_err(SimulateError::from)?;
+    // Until here a signal ends it at once: nothing was sent yet.
+    let stop = Stop::on_signals()?;
     let rate = matches.get_one("rate").copied().unwrap_or(200);
     let seed = matches.get_one("seed").copied().unwrap_or_else(any_seed);
     let feeder = Feeder::start(FeederOptions {

@@ -25,6 +25,12 @@ impl Stop {
         Ok(Self(asked))
     }
 
+    /// As a signal does.
+    #[cfg(test)]
+    pub(super) fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

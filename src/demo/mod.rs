@@ -51,9 +51,7 @@ pub enum DemoError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    #[error(
-        "{address} cannot be listened on ({source}): is another program there? Choose another with --port, or --port 0"
-    )]
+    #[error("{address} cannot be listened on: is another program there? Choose another with --port, or --port 0")]
     Port { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Gateway(GatewayError),

@@ -29,7 +29,7 @@ use crate::topics::TopicsError;
 #[derive(Debug, Error)]
 pub enum GatewayError {
     #[error(
-        "{address} cannot be listened on ({source}): is another program there? Set server.port (WEBSOCKET_PORT) or server.host (WEBSOCKET_HOST)"
+        "{address} cannot be listened on: is another program there? Set server.port (WEBSOCKET_PORT) or server.host (WEBSOCKET_HOST)"
     )]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -46,7 +46,7 @@ pub enum GatewayError {
     Lag(#[from] LagError),
     #[error(transparent)]
     Topics(#[from] TopicsError),
-    #[error("the system refused a thread, a socket or a signal handler ({0}): look at the limits of the process")]
+    #[error("the system refused a thread, a socket or a signal handler: look at the limits of the process")]
     System(#[from] std::io::Error),
     #[error("thread {thread} ended: {what}. The process stopped; Kafka holds the data, start it again")]
     ThreadEnded { thread: String, what: String },

@@ -58,13 +58,13 @@ pub const HEARTBEAT_LIMIT_MS: u64 = 15_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("cannot listen on admin.listen = {address}: {source}; choose another address or end what uses it")]
+    #[error("cannot listen on admin.listen = {address}: choose another address or end what uses it")]
     Listen {
         address: SocketAddr,
         #[source]
         source: io::Error,
     },
-    #[error("cannot serve HTTP on admin.listen = {address}: {source}")]
+    #[error("cannot serve HTTP on admin.listen = {address}")]
     Serve {
         address: SocketAddr,
         #[source]
@@ -205,7 +205,10 @@ impl Front {
                 self.server = Some(server.server);
                 self.probed_at = Instant::now();
             }
-            Err(error) => self.complain(&error.to_string()),
+            Err(AdminError::Listen { address, source }) => {
+                self.complain(&format!("cannot listen on {address}: {source}"))
+            }
+            Err(AdminError::Serve { address, source }) => self.complain(&format!("cannot serve {address}: {source}")),
         }
     }
 

@@ -113,7 +113,10 @@ fn every_body_is_served_and_moves_with_the_numbers() {
 fn a_port_in_use_is_an_error_that_names_key_and_address() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = taken.local_addr().expect("its address");
-    let error = start_server(address).expect_err("the port is taken").to_string();
+    let error = start_server(address).expect_err("the port is taken");
+    let cause = std::error::Error::source(&error).expect("what the system said").to_string();
+    let error = error.to_string();
+    assert!(!error.contains(&cause), "it is said once, as the cause: {error}");
     assert!(error.contains("admin.listen") && error.contains(&address.to_string()), "{error}");
 }
 

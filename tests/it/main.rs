@@ -43,6 +43,7 @@ mod cli_reads_a_topic;
 mod tail_follows_through_breaks;
 mod gateway_breaks_half_way;
 mod cli_exports_a_million;
+mod cli_ends_as_it_says;
 mod progress_is_for_who_looks;
 mod cli_explains_a_run;
 mod shells_and_manuals_are_served;

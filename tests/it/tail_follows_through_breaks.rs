@@ -1,5 +1,5 @@
 //! `tail --follow` straight from Kafka goes on when its broker dies and comes back: every record is shown once, the break
-//! is told, and no group is left behind. A topic that is made again is another stream: that is told, and the new one is
+//! is told, and no group is left behind. `replay --follow` does the same. A topic that is made again is another stream: that is told, and the new one is
 //! shown from its beginning. A topic that is gone ends it with one line.
 
 use std::collections::BTreeMap;
@@ -16,14 +16,17 @@ use crate::harness::seeded;
 const LIMIT: Duration = Duration::from_secs(60);
 const PARTITIONS: u32 = 2;
 
-fn follow(kafka: &Kafka, topic: &str, group: &str) -> Watched {
+const TAIL: &[&str] = &["tail"];
+const REPLAY: &[&str] = &["replay", "--thread", "run-0,run-1", "--speed", "0"];
+
+fn follow(command: &[&str], kafka: &Kafka, topic: &str, group: &str) -> Watched {
     let environment = [
         ("KAFKA_BROKERS", kafka.brokers.as_str()),
         ("KAFKA_TOPIC", topic),
         ("KAFKA_GROUP_ID", group),
         ("DASHSTREAM_KAFKA_DISCOVERY_INTERVAL", "1s"),
     ];
-    Watched::start(&["tail", "--follow", "--from", "earliest", "--output", "jsonl"], &environment)
+    Watched::start(&[command, &["--follow", "--from", "earliest", "--output", "jsonl"]].concat(), &environment)
 }
 
 fn send(producer: &Producer, sequences: RangeInclusive<u64>) {
@@ -60,8 +63,8 @@ fn a_broker_that_dies_and_comes_back_costs_no_record_and_shows_none_twice() {
     let producer = kafka.producer(&topic);
     send(&producer, 1..=5);
     producer.flush();
-    let mut tail = follow(&kafka, &topic, "nobodys-group");
-    shows(&mut tail, 1..=5);
+    let mut followers = [TAIL, REPLAY].map(|command| follow(command, &kafka, &topic, "nobodys-group"));
+    followers.iter_mut().for_each(|follower| shows(follower, 1..=5));
     for round in 1..=3u64 {
         let first = round * 20 - 14;
         // In the middle of what is being shown.
@@ -70,26 +73,28 @@ fn a_broker_that_dies_and_comes_back_costs_no_record_and_shows_none_twice() {
         broker.kill();
         send(&producer, first + 10..=first + 19);
         crate::harness::wait::until_true("the break to be told", LIMIT, || {
-            tail.err().matches("connection lost").count() as u64 == round
+            followers.iter().all(|follower| follower.err().matches("connection lost").count() as u64 == round)
         });
         broker.up();
         producer.flush();
-        shows(&mut tail, first..=first + 19);
+        followers.iter_mut().for_each(|follower| shows(follower, first..=first + 19));
     }
-    tail.signal(libc::SIGINT);
-    let answer = tail.end(LIMIT);
-    assert_eq!((answer.code, answer.out.as_str()), (Some(0), ""), "nothing is repeated: {answer:?}");
-    assert_eq!(answer.err.matches("connected again").count(), 3, "{answer:?}");
+    for follower in followers {
+        follower.signal(libc::SIGINT);
+        let answer = follower.end(LIMIT);
+        assert_eq!((answer.code, answer.out.as_str()), (Some(0), ""), "nothing is repeated: {answer:?}");
+        assert_eq!(answer.err.matches("connected again").count(), 3, "{answer:?}");
+    }
     assert!(!groups(&kafka).contains(&"nobodys-group".to_owned()), "{:?}", groups(&kafka));
 }
 
 /// Follows a topic of five records, makes it again, and sends so many.
-fn made_again(kafka: &Kafka, records: u64) {
+fn made_again(command: &[&str], kafka: &Kafka, records: u64) {
     let topic = kafka.topic("again", PARTITIONS as i32);
     let producer = kafka.producer(&topic);
     send(&producer, 1..=5);
     producer.flush();
-    let mut tail = follow(kafka, &topic, "nobodys-group");
+    let mut tail = follow(command, kafka, &topic, "nobodys-group");
     shows(&mut tail, 1..=5);
     drop(producer);
     // It looks when all is done, or it would meet a topic that is empty yet.
@@ -100,6 +105,7 @@ fn made_again(kafka: &Kafka, records: u64) {
     send(&producer, 6..=5 + records);
     producer.flush();
     tail.signal(libc::SIGCONT);
+    assert_eq!(tail.line(LIMIT), "{\"kind\":\"stream_changed\"}", "who reads the lines alone knows as well");
     shows(&mut tail, 6..=5 + records);
     tail.signal(libc::SIGINT);
     let answer = tail.end(LIMIT);
@@ -112,8 +118,9 @@ fn a_topic_that_is_made_again_is_told_and_shown_from_its_beginning() {
     let kafka = Kafka::shared();
     // It ends before the place that was reached in the old one, at that place, and beyond it.
     for records in [3, 5, 50] {
-        made_again(&kafka, records);
+        made_again(TAIL, &kafka, records);
     }
+    made_again(REPLAY, &kafka, 3);
 }
 
 #[test]
@@ -123,7 +130,7 @@ fn a_topic_that_is_gone_ends_it_with_one_line() {
     let producer = kafka.producer(&topic);
     send(&producer, 1..=5);
     producer.flush();
-    let mut tail = follow(&kafka, &topic, "nobodys-group");
+    let mut tail = follow(TAIL, &kafka, &topic, "nobodys-group");
     shows(&mut tail, 1..=5);
     drop(producer);
     kafka.delete(&topic);

@@ -1,7 +1,7 @@
 //! An item as a line of CSV (RFC 4180, lines end in a line feed): the predecessor's columns, then `kind`, and `data` as
 //! JSON. What is no event has only the last two.
 
-use super::line;
+use super::{line, tame};
 use crate::cli::source::{Item, Seen};
 use crate::wire::json::{data_json, event_type_name};
 use crate::wire::proto::Header;
@@ -19,6 +19,7 @@ pub fn item(item: &Item, out: &mut Vec<u8>) {
                 Item::Bad(_) => "bad",
                 Item::Gap { .. } => "gap",
                 Item::Missing { .. } => "missing",
+                Item::StreamChanged => "stream_changed",
                 _ => "duplicate",
             };
             out.extend_from_slice(format!(",,,,,,,,,{kind},").as_bytes());
@@ -57,7 +58,7 @@ fn event(seen: &Seen, out: &mut Vec<u8>) {
         data_json(payload, &mut data);
     }
     // Embedded JSON may be pretty; one event is one line.
-    data.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    tame::one_line(&mut data, 0);
     field(&data, out);
     out.push(b'\n');
 }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::line;
+use super::tame::is_obeyed;
 use super::terminal::Screen;
 use crate::analysis::runs::is_failure;
 use crate::analysis::text::counted;
@@ -301,11 +302,7 @@ fn moment(micros: i64) -> Option<OffsetDateTime> {
 
 /// Text from outside without anything that a terminal would obey: controls, and signs that turn the direction around.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let harmful = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(harmful) {
+    if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 8);
@@ -314,7 +311,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
             '\n' => plain.push_str("\\n"),
             '\r' => plain.push_str("\\r"),
             '\t' => plain.push_str("\\t"),
-            letter if harmful(letter) => plain.extend(letter.escape_unicode()),
+            letter if is_obeyed(letter) => plain.extend(letter.escape_unicode()),
             letter => plain.push(letter),
         }
     }

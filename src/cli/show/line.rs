@@ -6,6 +6,7 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::tame;
 use crate::cli::source::{Item, Seen};
 use crate::wire::json::{data_json, event_type_name};
 use crate::wire::proto::dash_stream_message::Message as Payload;
@@ -14,6 +15,7 @@ use crate::wire::scan::Kind;
 
 /// Appends the object. False: there is nothing to be shown of this item.
 pub fn item(item: &Item, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
     match item {
         Item::Event(seen) => event(seen, out),
         Item::Bad(bad) => {
@@ -44,15 +46,15 @@ pub fn item(item: &Item, out: &mut Vec<u8>) -> bool {
             text(out, "thread_id", thread);
             put(out, format_args!(",\"sequence\":{sequence},\"partition\":{partition},\"offset\":{offset}}}"));
         }
-        Item::Live | Item::Connected | Item::Disconnected { .. } | Item::StreamChanged | Item::Idle | Item::End => {
-            return false;
-        }
+        Item::StreamChanged => out.extend_from_slice(b"{\"kind\":\"stream_changed\"}"),
+        Item::Live | Item::Connected | Item::Disconnected { .. } | Item::Idle | Item::End => return false,
     }
+    // JSON that was embedded as it came may be pretty.
+    tame::one_line(out, start);
     true
 }
 
 fn event(seen: &Seen, out: &mut Vec<u8>) {
-    let start = out.len();
     let absent = Header::default();
     let header = header(&seen.message).unwrap_or(&absent);
     out.extend_from_slice(b"{\"message_id\":\"");
@@ -84,12 +86,6 @@ fn event(seen: &Seen, out: &mut Vec<u8>) {
         Some(Err(key)) => put(out, format_args!(",\"key\":{{\"base64\":\"{}\"}}", STANDARD.encode(key))),
     }
     put(out, format_args!(",\"schema_version\":{}}}", header.schema_version));
-    // JSON that was embedded as it came may be pretty. Within strings there are no line breaks.
-    for byte in out.get_mut(start..).unwrap_or_default() {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
 }
 
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {

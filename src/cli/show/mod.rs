@@ -5,6 +5,7 @@
 
 pub mod terminal;
 pub mod human;
+pub mod tame;
 pub mod line;
 pub mod csv;
 pub mod tally;
@@ -43,6 +44,15 @@ impl Form {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|form| form.label() == text)
     }
+}
+
+/// How a document ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// With all that was asked for.
+    Whole,
+    /// In the middle: reading failed, or somebody asked to end.
+    Incomplete,
 }
 
 /// Writes items as they come.
@@ -95,18 +105,27 @@ impl<'a> Printer<'a> {
         self.output.flush()
     }
 
-    /// Closes the document. Whatever ended the reading, what was shown is whole.
-    pub fn finish(&mut self) -> std::io::Result<()> {
-        self.begin()?;
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Closes the document, which says so if it is not whole. One that has not begun then does not begin: of what could
+    /// not be read there is none.
+    pub fn finish(&mut self, extent: Extent) -> std::io::Result<()> {
+        match extent {
+            Extent::Incomplete if !self.begun => return Ok(()),
+            _ => self.begin()?,
+        }
         if self.form == Form::Json {
             self.line.clear();
-            self.tally.close(&mut self.line);
+            self.tally.close(extent, &mut self.line);
             self.output.write_all(&self.line)?;
         }
         self.output.flush()
     }
 
-    fn begin(&mut self) -> std::io::Result<()> {
+    /// What stands before the first item. Once.
+    pub fn begin(&mut self) -> std::io::Result<()> {
         if std::mem::replace(&mut self.begun, true) {
             return Ok(());
         }
@@ -114,7 +133,7 @@ impl<'a> Printer<'a> {
             Form::Human | Form::Jsonl => Ok(()),
             Form::Csv => self.output.write_all(csv::HEADER.as_bytes()),
             Form::Json => {
-                let thread = serde_json::to_string(&self.thread)?;
+                let thread = tame::document(serde_json::to_string(&self.thread)?);
                 write!(self.output, "{{\"thread_id\":{thread},\"events\":[")
             }
         }

@@ -1,6 +1,6 @@
 //! The sum of what was shown, which stands behind the events of an export. Of fixed size.
 
-use super::line;
+use super::{Extent, line};
 use crate::cli::source::Item;
 
 /// What was found out is listed up to this many; all of it is counted.
@@ -39,6 +39,7 @@ impl Tally {
                 self.missing_sequences = self.missing_sequences.saturating_add(to.saturating_sub(*from));
             }
             Item::Duplicate { .. } => self.duplicates += 1,
+            Item::StreamChanged => {}
             _ => return,
         }
         if self.findings.len() < FINDINGS_MAX {
@@ -56,7 +57,7 @@ impl Tally {
     }
 
     /// What ends a JSON document, from the bracket behind the events.
-    pub(super) fn close(&self, out: &mut Vec<u8>) {
+    pub(super) fn close(&self, extent: Extent, out: &mut Vec<u8>) {
         let time = |time: Option<i64>| time.map(super::human::rfc3339);
         let duration = self.last_us.zip(self.first_us).map_or(0, |(last, first)| last.saturating_sub(first));
         let fields = [
@@ -71,6 +72,9 @@ impl Tally {
             ("findings_left_out", serde_json::json!(self.findings_left_out)),
         ];
         out.extend_from_slice(if self.events > 0 { b"\n]" } else { b"]" });
+        if extent == Extent::Incomplete {
+            out.extend_from_slice(b",\"incomplete\":true");
+        }
         for (name, value) in fields {
             out.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
         }

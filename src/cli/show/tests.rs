@@ -53,13 +53,17 @@ fn gap() -> Item {
 }
 
 fn shown(form: Form, width: Option<usize>, items: &[Item]) -> String {
+    shown_to(Extent::Whole, form, width, items)
+}
+
+fn shown_to(extent: Extent, form: Form, width: Option<usize>, items: &[Item]) -> String {
     let mut out = Vec::new();
     let style = Style { screen: Screen { width, colour: false } };
     let mut printer = Printer::new(&mut out, form, style, Some("run".to_owned()));
     for item in items {
         printer.item(item).expect("written to memory");
     }
-    printer.finish().expect("written to memory");
+    printer.finish(extent).expect("written to memory");
     String::from_utf8(out).expect("UTF-8")
 }
 
@@ -91,6 +95,31 @@ fn json_is_one_document_with_the_sum_behind_the_events() {
     assert_eq!(document["findings"][0]["kind"], "gap");
     let empty: serde_json::Value = serde_json::from_str(&shown(Form::Json, None, &[])).expect("JSON");
     assert_eq!((&empty["total_events"], &empty["start_time"]), (&0.into(), &serde_json::Value::Null));
+}
+
+/// Scripts took the empty document of a topic that could not be read for one without events.
+#[test]
+fn a_document_that_is_not_whole_says_so_and_one_that_has_not_begun_is_none() {
+    for form in Form::ALL {
+        assert_eq!(shown_to(Extent::Incomplete, form, None, &[]), "", "{form:?}");
+    }
+    let text = shown_to(Extent::Incomplete, Form::Json, None, &[event(1)]);
+    let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&document["incomplete"], &document["total_events"]), (&true.into(), &1.into()));
+    let whole: serde_json::Value = serde_json::from_str(&shown(Form::Json, None, &[event(1)])).expect("JSON");
+    assert_eq!(whole.get("incomplete"), None);
+    assert_eq!(shown_to(Extent::Incomplete, Form::Jsonl, None, &[event(1)]), shown(Form::Jsonl, None, &[event(1)]));
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_told_in_every_form() {
+    let told = "{\"kind\":\"stream_changed\"}";
+    assert_eq!(shown(Form::Jsonl, None, &[Item::StreamChanged]), format!("{told}\n"));
+    let csv = shown(Form::Csv, None, &[Item::StreamChanged]);
+    assert_eq!(csv.lines().last(), Some(",,,,,,,,,stream_changed,\"{\"\"kind\"\":\"\"stream_changed\"\"}\""));
+    let json: serde_json::Value = serde_json::from_str(&shown(Form::Json, None, &[Item::StreamChanged])).expect("JSON");
+    assert_eq!(json["findings"][0]["kind"], "stream_changed");
+    assert!(shown(Form::Human, None, &[Item::StreamChanged]).starts_with("-- the topic was made again"));
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub enum SourceError {
     Thread(#[source] std::io::Error),
     #[error("{flag} means nothing {with}: {step}")]
     Unsupported { flag: &'static str, with: &'static str, step: &'static str },
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {what}; what `dashstream export` wrote as json or jsonl is meant", path.display())]
     NotAnExport { path: PathBuf, what: String },

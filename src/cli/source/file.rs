@@ -2,8 +2,6 @@
 //! filter, gaps and duplicates mean the same.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,6 +9,7 @@ use prost::Message as _;
 
 use super::expand::{Expander, Record};
 use super::split::{SplitError, Splitter};
+use super::tap::Tap;
 use super::thaw::{Thawed, thaw};
 use super::{Ask, Filter, From, Item, Progress, Source, SourceError};
 use crate::wire::framing::frame_plain;
@@ -20,9 +19,8 @@ use crate::words::{Offset, PartitionId};
 const PIECE_BYTES: usize = 64 << 10;
 
 pub(super) struct FileSource {
-    file: File,
+    tap: Tap,
     path: PathBuf,
-    bytes: u64,
     done: u64,
     piece: Vec<u8>,
     splitter: Splitter,
@@ -51,8 +49,7 @@ impl FileSource {
             return unsupported("--from -N", "say earliest, an offset or a time");
         }
         let failed = |source| SourceError::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let tap = Tap::open(path).map_err(failed)?;
         let taker = Taker {
             from: ask.from,
             partitions: ask.partitions.clone(),
@@ -64,9 +61,8 @@ impl FileSource {
             objects: 0,
         };
         Ok(Self {
-            file,
+            tap,
             path: path.to_owned(),
-            bytes,
             done: 0,
             piece: vec![0; PIECE_BYTES],
             splitter: Splitter::default(),
@@ -86,13 +82,14 @@ impl Source for FileSource {
             if self.over {
                 return Ok(Item::End);
             }
-            if read_some && Instant::now() >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if read_some && left.is_zero() {
                 return Ok(Item::Idle);
             }
             read_some = true;
-            let length = match self.file.read(&mut self.piece) {
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            let length = match self.tap.pour(&mut self.piece, left) {
+                Ok(Some(length)) => length,
+                Ok(None) => continue,
                 Err(source) => return Err(SourceError::File { path: self.path.clone(), source }),
             };
             let not_an_export = |what: String| SourceError::NotAnExport { path: self.path.clone(), what };
@@ -110,7 +107,7 @@ impl Source for FileSource {
     }
 
     fn progress(&self) -> Progress {
-        Progress { done: self.done, total: Some(self.bytes.max(self.done)) }
+        Progress { done: self.done, total: Some(self.tap.bytes().max(self.done)) }
     }
 }
 
@@ -160,6 +157,7 @@ impl Taker {
                     self.out.push_back(gap);
                 }
             }
+            Thawed::StreamChanged => self.out.push_back(Item::StreamChanged),
             // Found again by the events themselves.
             Thawed::Finding => {}
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::expand::{Expander, Record};
 use super::merge::Merge;
 use super::{Ask, Bad, From, Item, Progress, Source, SourceError};
+use crate::cli::stop::Stop;
 use crate::client::{
     Client, ClientError, Cursor, DECODED_BYTES_MAX, Event, Handle, Hello, MemoryStore, Reconnect, Start,
 };
@@ -61,8 +62,9 @@ struct Running {
 }
 
 impl GatewaySource {
-    pub(super) fn open(url: &str, ask: &Ask) -> Result<Self, SourceError> {
-        let hello = look(url)?;
+    /// `None`: somebody asked to end while the gateway was waited for.
+    pub(super) fn open(url: &str, ask: &Ask, stop: &Stop) -> Result<Option<Self>, SourceError> {
+        let Some(hello) = look(url, stop)? else { return Ok(None) };
         let wanted = |partition: u32| ask.partitions.is_empty() || ask.partitions.contains(&PartitionId(partition));
         if let Some(wrong) =
             ask.partitions.iter().find(|wanted| hello.partitions.iter().all(|here| here.partition != wanted.0))
@@ -105,7 +107,7 @@ impl GatewaySource {
             }
         };
         let over = lanes.values().all(|lane: &Lane| lane.over);
-        Ok(Self {
+        Ok(Some(Self {
             url: url.to_owned(),
             follow: ask.follow,
             lanes,
@@ -116,7 +118,7 @@ impl GatewaySource {
             live: false,
             over,
             client: Running::start(builder.build()?).map_err(SourceError::Thread)?,
-        })
+        }))
     }
 
     fn hear(&mut self, event: Event) {
@@ -263,16 +265,22 @@ impl Source for GatewaySource {
 }
 
 /// What the gateway holds now.
-fn look(url: &str) -> Result<Hello, SourceError> {
+fn look(url: &str, stop: &Stop) -> Result<Option<Hello>, SourceError> {
     let reconnect = Reconnect { attempts_max: Some(ATTEMPTS_MAX), ..Reconnect::default() };
-    let mut client = Client::builder(url).start(Start::Latest).reconnect(reconnect).build()?;
-    loop {
-        match client.next_event() {
-            Ok(Some(Event::Hello(hello))) => return Ok(*hello),
-            Ok(_) => {}
-            Err(source) => return Err(SourceError::Gateway { url: url.to_owned(), source }),
+    let client = Client::builder(url).start(Start::Latest).reconnect(reconnect).build()?;
+    let mut client = Running::start(client).map_err(SourceError::Thread)?;
+    while !stop.is_asked() {
+        match client.hear(TICK) {
+            Heard::Event(Event::Hello(hello)) => return Ok(Some(*hello)),
+            Heard::Event(_) | Heard::Nothing => {}
+            Heard::Failed(source) => return Err(SourceError::Gateway { url: url.to_owned(), source }),
+            // Nobody but us ends it without a reason.
+            Heard::Over => break,
         }
     }
+    // It may be trying an address, which takes seconds; the process is about to end.
+    client.thread = None;
+    Ok(None)
 }
 
 enum Heard {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! let ask = reading::ask(matches)?;                  // flags of a command, made by reading::with_flags
-//! let mut source = source::open(&ask)?;
+//! let Some(mut source) = source::open(&ask, &stop)? else { return Err(CliError::Stopped) };
 //! loop {
 //!     match source.next(Instant::now() + Duration::from_millis(100))? {
 //!         Item::Event(seen) => …,                    // matches the filter of `ask` already
@@ -28,6 +28,7 @@ mod kafka;
 mod gateway;
 mod file;
 mod split;
+pub(super) mod tap;
 pub mod objects;
 mod thaw;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::stop::Stop;
 use crate::config::KafkaConfig;
 use crate::wire::proto::DashStreamMessage;
 use crate::words::{Offset, PartitionId};
@@ -162,14 +164,17 @@ pub struct Ask {
     pub follow: bool,
 }
 
-/// Begins to read.
+/// Begins to read. `None`: somebody asked to end while brokers or a gateway were waited for.
 ///
 /// # Errors
 /// When what is asked for is not there or makes no sense, with the next step to take.
-pub fn open(ask: &Ask) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(ask: &Ask, stop: &Stop) -> Result<Option<Box<dyn Source>>, SourceError> {
+    fn boxed(source: impl Source + 'static) -> Box<dyn Source> {
+        Box::new(source)
+    }
     Ok(match &ask.place {
-        Place::Kafka(kafka) => Box::new(kafka::KafkaSource::open(kafka, ask)?),
-        Place::Gateway(url) => Box::new(gateway::GatewaySource::open(url, ask)?),
-        Place::File(path) => Box::new(file::FileSource::open(path, ask)?),
+        Place::Kafka(kafka) => kafka::KafkaSource::open(kafka, ask, stop)?.map(boxed),
+        Place::Gateway(url) => gateway::GatewaySource::open(url, ask, stop)?.map(boxed),
+        Place::File(path) => Some(boxed(file::FileSource::open(path, ask)?)),
     })
 }

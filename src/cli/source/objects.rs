@@ -2,21 +2,20 @@
 //!
 //! Deliberately absent: filters, gaps and duplicates, which are for who reads a file as a source.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
-use super::super::stop::Stop;
 use super::SourceError;
 use super::split::{SplitError, Splitter};
+use super::tap::Tap;
 use super::thaw::{Thawed, thaw};
+use crate::cli::stop::Stop;
 use crate::wire::proto::DashStreamMessage;
 
 /// Read at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// How fast a wish to stop is seen while a pipe is silent.
-const LOOK_MS: i32 = 50;
+/// How often it is looked whether somebody asked to end, while nothing comes.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How far it came.
 #[derive(Clone, Copy, Default, Debug)]
@@ -39,13 +38,14 @@ impl<E> From<SplitError> for Failed<E> {
 }
 
 /// Hands every event of `input` to `each`, with its number, until that fails or says that it is enough, or somebody asks
-/// to stop while nothing comes. What an export has besides events is passed over and counted.
+/// to stop while nothing comes. What an export has besides events (findings, records that could not be read) is passed
+/// over and counted.
 ///
 /// # Errors
 /// [`SourceError`] where `input` is no export or cannot be read, named by `path` and the number of the object; and
 /// whatever `each` says.
 pub(in crate::cli) fn each_event<E: From<SourceError>>(
-    input: &mut File,
+    input: &mut Tap,
     path: &Path,
     stop: &Stop,
     mut each: impl FnMut(u64, DashStreamMessage) -> Result<bool, E>,
@@ -54,9 +54,10 @@ pub(in crate::cli) fn each_event<E: From<SourceError>>(
     let (mut objects, mut passed_over, mut enough) = (0u64, 0u64, false);
     let not_an_export = |what: String| SourceError::NotAnExport { path: path.to_owned(), what };
     while !enough {
-        let length = match next_piece(input, &mut piece, stop) {
+        let length = match input.pour(&mut piece, LOOK) {
             Ok(Some(length)) => length,
-            Ok(None) => break,
+            Ok(None) if stop.is_asked() => break,
+            Ok(None) => continue,
             Err(source) => return Err(SourceError::File { path: path.to_owned(), source }.into()),
         };
         if length == 0 {
@@ -72,7 +73,7 @@ pub(in crate::cli) fn each_event<E: From<SourceError>>(
                 Thawed::Event(seen) => {
                     enough = !each(objects, seen.message).map_err(Failed::Handler)?;
                 }
-                Thawed::Bad(_) | Thawed::Gap(_) | Thawed::Finding => passed_over += 1,
+                Thawed::Bad(_) | Thawed::Gap(_) | Thawed::StreamChanged | Thawed::Finding => passed_over += 1,
             }
             Ok(())
         });
@@ -83,24 +84,4 @@ pub(in crate::cli) fn each_event<E: From<SourceError>>(
         }
     }
     Ok(Came { passed_over, to_the_end: false })
-}
-
-/// How many bytes there are, zero at the end. None: somebody asks to stop, and there is nothing yet.
-fn next_piece(input: &mut File, piece: &mut [u8], stop: &Stop) -> io::Result<Option<usize>> {
-    loop {
-        let mut waiting = libc::pollfd { fd: input.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd, which poll only fills in, of a file that is open.
-        let ready = unsafe { libc::poll(&raw mut waiting, 1, LOOK_MS) };
-        // What poll cannot tell, reading does.
-        let silent = ready == 0 || (ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted);
-        if !silent {
-            match input.read(piece) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map(Some),
-            }
-        }
-        if silent && stop.is_asked() {
-            return Ok(None);
-        }
-    }
 }

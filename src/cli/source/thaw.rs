@@ -28,6 +28,8 @@ pub(super) enum Thawed {
     Event(Seen),
     Bad(Bad),
     Gap(Item),
+    /// What follows is another stream.
+    StreamChanged,
     /// Something that was found out about events, and is found out again.
     Finding,
 }
@@ -104,6 +106,7 @@ pub(super) fn thaw(object: &[u8]) -> Result<Thawed, ThawError> {
             let (from, to, reason) = (Offset(line.from), Offset(line.to), line.reason);
             return Ok(Thawed::Gap(Item::Gap { partition, from, to, reason }));
         }
+        "stream_changed" => return Ok(Thawed::StreamChanged),
         "missing" | "duplicate" => return Ok(Thawed::Finding),
         _ => {}
     }

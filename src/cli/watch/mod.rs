@@ -63,7 +63,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), CliError> {
     };
     let stop = Stop::on_signals()?;
     // Opened before the screen is taken, so that a mistake is told in the usual way.
-    let mut source = source::open(&reading.ask)?;
+    let Some(mut source) = source::open(&reading.ask, &stop)? else { return Err(CliError::Stopped) };
     let mut terminal = Terminal::take(reading.style.screen.colour)?;
     let mut model = Model::new(place);
     watch(source.as_mut(), &stop, &mut model, &mut terminal)

@@ -102,6 +102,10 @@ impl Watched {
         self.err.lock().expect("not poisoned").clone()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, number: i32) {
         signal(self.child.id(), number);
     }

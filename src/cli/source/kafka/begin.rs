@@ -12,6 +12,7 @@ use super::super::merge::Merge;
 use super::super::{Ask, From, Item, SourceError, error};
 use super::{ANSWER, Held, KafkaSource, Lane, TICK};
 use crate::cli::source::expand::Expander;
+use crate::cli::stop::Stop;
 use crate::config::KafkaConfig;
 use crate::kafka::client::{Purpose, client_config};
 use crate::kafka::identity::identify;
@@ -23,8 +24,12 @@ use crate::words::PartitionId;
 const DOUBT: Duration = Duration::from_secs(2);
 
 impl KafkaSource {
-    /// Asks where the topic begins and ends, and begins to fetch.
-    pub(in crate::cli::source) fn open(kafka: &KafkaConfig, ask: &Ask) -> Result<Self, SourceError> {
+    /// Asks where the topic begins and ends, and begins to fetch. `None`: somebody asked to end meanwhile.
+    pub(in crate::cli::source) fn open(
+        kafka: &KafkaConfig,
+        ask: &Ask,
+        stop: &Stop,
+    ) -> Result<Option<Self>, SourceError> {
         let config = client_config(kafka, Purpose::Read);
         let consumer: BaseConsumer<ReadContext> =
             BaseConsumer::from_config_and_context(&config, ReadContext::default())?;
@@ -49,7 +54,7 @@ impl KafkaSource {
             live: false,
             connected: true,
         };
-        let count = source.partition_count()?;
+        let Some(count) = source.partition_count(stop)? else { return Ok(None) };
         if let Some(wrong) = ask.partitions.iter().find(|partition| partition.0 >= count) {
             return Err(SourceError::NoPartition { topic: kafka.topic.clone(), count, partition: wrong.0 });
         }
@@ -63,19 +68,21 @@ impl KafkaSource {
         source.place(&partitions, ask.from, ANSWER)?;
         // What the brokers said while they were not there yet is over.
         source.consumer.context().is_well();
-        Ok(source)
+        Ok(Some(source))
     }
 
     /// Waits for the brokers, but not longer than it takes to know that they refuse us.
-    fn partition_count(&self) -> Result<u32, SourceError> {
+    fn partition_count(&self, stop: &Stop) -> Result<Option<u32>, SourceError> {
         let began = Instant::now();
         let mut doubted_since = None;
-        loop {
+        while !stop.is_asked() {
             let failed = match self.consumer.fetch_metadata(Some(&self.kafka.topic), 5 * TICK) {
                 Ok(metadata) => {
                     let topic = metadata.topics().iter().find(|topic| topic.name() == self.kafka.topic);
                     match topic.map(|topic| (state(topic), topic.partitions().len())) {
-                        Some((Code::NoError, count)) if count > 0 => return Ok(u32::try_from(count).unwrap_or(0)),
+                        Some((Code::NoError, count)) if count > 0 => {
+                            return Ok(Some(u32::try_from(count).unwrap_or(0)));
+                        }
                         None | Some((Code::UnknownTopicOrPartition | Code::UnknownTopic, _)) => {
                             return Err(SourceError::NoTopic(self.kafka.topic.clone()));
                         }
@@ -102,6 +109,7 @@ impl KafkaSource {
                 });
             }
         }
+        Ok(None)
     }
 
     pub(super) fn place(&mut self, partitions: &[PartitionId], from: From, limit: Duration) -> Result<(), SourceError> {
