@@ -10,10 +10,13 @@ use crate::wire::proto::error::Severity;
 use crate::wire::proto::tool_execution::ExecutionStage;
 use crate::wire::proto::{DashStreamMessage, EventType};
 
+use super::life::Life;
 use super::limits::{BYTES_MAX, EVENTS_MAX, NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_MAX, THREADS_MAX};
 use super::note::Note;
 use super::text::one_line;
 use super::told::{Owner, Place, Told, What, tell, weight};
+
+pub use super::life::Status;
 
 /// A run of a thread: the first, the second ...
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -30,26 +33,6 @@ impl fmt::Display for RunId {
         match self.nth {
             ..=1 => Ok(()),
             nth => write!(formatter, "#{nth}"),
-        }
-    }
-}
-
-/// How a run stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    Running,
-    Waiting,
-    Done,
-    Failed,
-}
-
-impl Status {
-    pub fn label(self) -> &'static str {
-        match self {
-            Status::Running => "running",
-            Status::Waiting => "waiting",
-            Status::Done => "done",
-            Status::Failed => "failed",
         }
     }
 }
@@ -116,8 +99,8 @@ struct Room {
 /// A run while its events come.
 struct Growing {
     id: RunId,
-    ended: bool,
-    began: bool,
+    /// Also of what is left out.
+    life: Life,
     events: Vec<Told>,
     bytes: usize,
     ids: HashSet<Vec<u8>>,
@@ -129,8 +112,7 @@ impl Growing {
     fn new(id: RunId) -> Self {
         Self {
             id,
-            ended: false,
-            began: false,
+            life: Life::default(),
             events: Vec::new(),
             bytes: 0,
             ids: HashSet::new(),
@@ -140,6 +122,7 @@ impl Growing {
     }
 
     fn add(&mut self, told: Told, room: &mut Room) {
+        self.life.note(told.beat());
         let bytes = weight(&told.what);
         let full = self.events.len() >= RUN_EVENTS_MAX || self.bytes.saturating_add(bytes) > RUN_BYTES_MAX;
         if full || room.events == 0 || room.bytes < bytes {
@@ -153,20 +136,15 @@ impl Growing {
         self.bytes += bytes;
         room.events -= 1;
         room.bytes -= bytes;
-        match told.what {
-            What::GraphStart { .. } => self.began = true,
-            What::GraphEnd { .. } | What::GraphError { .. } => self.ended = true,
-            _ => {}
-        }
         self.events.push(told);
     }
 
     fn finish(self) -> Run {
         let mut notes = BTreeSet::new();
-        if !self.began {
+        if !self.life.has_begun() {
             notes.insert(Note::NoBeginning);
         }
-        if !self.ended {
+        if !self.life.has_ended() {
             notes.insert(Note::NoEnd);
         }
         if self.duplicates > 0 {
@@ -177,7 +155,7 @@ impl Growing {
         }
         let events = in_sequence(self.events);
         notes.extend(missing(&events));
-        Run { id: self.id, graph: graph(&events), status: status(&events), events, notes }
+        Run { id: self.id, graph: graph(&events), status: self.life.status(), events, notes }
     }
 }
 
@@ -235,21 +213,6 @@ fn graph(events: &[Told]) -> Option<String> {
     })
 }
 
-fn status(events: &[Told]) -> Status {
-    let mut status = Status::Running;
-    for event in events {
-        status = match (&event.what, status) {
-            (What::GraphError { .. }, _) => Status::Failed,
-            (_, Status::Failed | Status::Done) => status,
-            (What::GraphEnd { .. }, _) => Status::Done,
-            (What::Interrupt { .. }, _) => Status::Waiting,
-            (What::Resume { .. }, _) => Status::Running,
-            (_, status) => status,
-        };
-    }
-    status
-}
-
 /// Which runs are to be kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wanted {
@@ -302,17 +265,7 @@ struct Current {
     nth: u32,
     /// Where in `runs`; `None`: seen and not kept.
     kept: Option<usize>,
-    began: bool,
-    ended: bool,
-    /// The earliest moment that an event names.
-    first_us: i64,
-}
-
-impl Current {
-    /// A start is that of another run after this one has ended, unless it is its own that came late.
-    fn is_over(&self, start: &Told) -> bool {
-        self.ended && (self.began || start.at_us > self.first_us)
-    }
+    life: Life,
 }
 
 impl Collector {
@@ -334,7 +287,7 @@ impl Collector {
         if !self.wanted.iter().any(|wanted| wanted.thread().is_none_or(|thread| thread == owner.thread)) {
             return;
         }
-        let begins = matches!(told.what, What::GraphStart { .. });
+        let beat = told.beat();
         let again = |kept: Option<usize>| {
             kept.and_then(|index| self.runs.get(index)).is_some_and(|run| run.ids.contains(&told.id))
         };
@@ -344,9 +297,7 @@ impl Collector {
                 return;
             }
             None => Some(1),
-            Some(current) if begins && current.is_over(&told) && !again(current.kept) => {
-                Some(current.nth.saturating_add(1))
-            }
+            Some(current) if current.life.is_over(beat) && !again(current.kept) => Some(current.nth.saturating_add(1)),
             Some(_) => None,
         };
         if let Some(nth) = nth {
@@ -358,13 +309,10 @@ impl Collector {
             } else if wanted {
                 self.left_out += 1;
             }
-            let first_us = told.at_us;
-            self.current.insert(owner.clone(), Current { nth, kept, began: false, ended: false, first_us });
+            self.current.insert(owner.clone(), Current { nth, kept, life: Life::default() });
         }
         let Some(current) = self.current.get_mut(&owner) else { return };
-        current.began |= begins;
-        current.first_us = current.first_us.min(told.at_us);
-        current.ended |= matches!(told.what, What::GraphEnd { .. } | What::GraphError { .. });
+        current.life.note(beat);
         if let Some(run) = current.kept.and_then(|index| self.runs.get_mut(index)) {
             run.add(told, &mut self.room);
         }

@@ -13,7 +13,7 @@ use super::CliError;
 use super::gather::{self, ExplainError, Gathered};
 use super::inspect_text::Page;
 use super::reading::{self, Flags};
-use super::show::human::rfc3339;
+use super::show::human::known_rfc3339;
 use crate::analysis::compare::shown;
 use crate::analysis::live::error_text;
 use crate::analysis::otlp;
@@ -227,7 +227,7 @@ fn document(one: &Findings<'_>, with_state: bool) -> Value {
         "graph": run.graph,
         "status": run.status.label(),
         "trace_id": otlp::trace_id(run, spans),
-        "start_time": rfc3339(root.start_us),
+        "start_time": known_rfc3339(root.start_us),
         "duration_us": root.took_us().to_string(),
         "events": run.events.len(),
         "errors": errors,
