@@ -139,7 +139,8 @@ impl Growing {
         self.events.push(told);
     }
 
-    fn finish(self) -> Run {
+    /// Only sequences of `possible` can be missing, if it is known.
+    fn finish(self, possible: Option<&[(u64, u64)]>) -> Run {
         let mut notes = BTreeSet::new();
         if !self.life.has_begun() {
             notes.insert(Note::NoBeginning);
@@ -154,7 +155,7 @@ impl Growing {
             notes.insert(Note::LeftOut(self.left_out));
         }
         let events = in_sequence(self.events);
-        notes.extend(missing(&events));
+        notes.extend(missing(&events, possible));
         Run { id: self.id, graph: graph(&events), status: self.life.status(), events, notes }
     }
 }
@@ -179,7 +180,7 @@ fn in_sequence(events: Vec<Told>) -> Vec<Told> {
 }
 
 /// What the sequences say about what is not there.
-fn missing(events: &[Told]) -> Vec<Note> {
+fn missing(events: &[Told], possible: Option<&[(u64, u64)]>) -> Vec<Note> {
     let mut notes = Vec::new();
     let unnumbered = events.iter().filter(|event| event.sequence == 0).count() as u64;
     if unnumbered > 0 {
@@ -191,10 +192,12 @@ fn missing(events: &[Told]) -> Vec<Note> {
     let (mut count, mut first, mut twice) = (0_u64, None, false);
     for number in numbers {
         twice |= number == last;
-        let between = number.saturating_sub(last).saturating_sub(1);
-        if between > 0 {
-            count = count.saturating_add(between);
-            first = first.or(Some(last + 1));
+        let gap = (last.saturating_add(1), number);
+        for (from, to) in possible.map_or(vec![gap], |possible| overlaps(possible, gap)) {
+            if from < to {
+                count = count.saturating_add(to - from);
+                first = first.or(Some(from));
+            }
         }
         last = number;
     }
@@ -204,6 +207,11 @@ fn missing(events: &[Told]) -> Vec<Note> {
         (false, None) => {}
     }
     notes
+}
+
+/// What of the gap `[from, to)` is in one of these.
+fn overlaps(possible: &[(u64, u64)], gap: (u64, u64)) -> Vec<(u64, u64)> {
+    possible.iter().map(|(from, to)| ((*from).max(gap.0), (*to).min(gap.1))).collect()
 }
 
 fn graph(events: &[Told]) -> Option<String> {
@@ -259,6 +267,8 @@ pub struct Collector {
     room: Room,
     left_out: u64,
     nameless: u64,
+    /// Only these sequences `[from, to)` can be missing; `None`: any.
+    lost: Option<HashMap<Owner, Vec<(u64, u64)>>>,
 }
 
 struct Current {
@@ -271,7 +281,22 @@ struct Current {
 impl Collector {
     pub fn new(wanted: Vec<Wanted>) -> Self {
         let room = Room { events: EVENTS_MAX, bytes: BYTES_MAX };
-        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0 }
+        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0, lost: None }
+    }
+
+    /// Not all events of a run come, so that what is not there is not missing, unless [`Collector::lost`] says so.
+    pub fn of_parts(self) -> Self {
+        Self { lost: Some(HashMap::new()), ..self }
+    }
+
+    /// Whoever saw all events says that the sequences `[from, to)` of this thread were missing.
+    pub fn lost(&mut self, tenant: &str, thread: &str, from: u64, to: u64) {
+        let Some(lost) = &mut self.lost else { return };
+        let owner = Owner { tenant: tenant.to_owned(), thread: thread.to_owned() };
+        let kept = lost.values().map(Vec::len).sum::<usize>();
+        if kept < THREADS_MAX {
+            lost.entry(owner).or_default().push((from, to));
+        }
     }
 
     pub fn take(&mut self, place: Place, message: &DashStreamMessage) {
@@ -327,7 +352,12 @@ impl Collector {
         if self.nameless > 0 {
             notes.insert(Note::Nameless(self.nameless));
         }
-        (self.runs.into_iter().map(Growing::finish).collect(), notes)
+        let lost = self.lost.as_ref();
+        let runs = self.runs.into_iter().map(|run| {
+            let possible = lost.map(|lost| lost.get(&run.id.owner).map_or(&[][..], Vec::as_slice));
+            run.finish(possible)
+        });
+        (runs.collect(), notes)
     }
 }
 
@@ -410,6 +440,16 @@ mod tests {
         script.messages.drain(1..4);
         let (runs, _) = script.collect(vec![Wanted::All]);
         assert_eq!(notes(&runs[0]), ["3 sequences missing, the first is 2"]);
+        // What a filter left out is not missing; what somebody missed who saw all is.
+        let parts = |lost: &[(u64, u64)]| {
+            let mut collector = Collector::new(vec![Wanted::All]).of_parts();
+            lost.iter().for_each(|(from, to)| collector.lost("t", "run", *from, *to));
+            let messages = script.messages.iter().enumerate();
+            messages.for_each(|(offset, message)| collector.take(Script::place(offset), message));
+            notes(&collector.finish().0[0])
+        };
+        assert_eq!(parts(&[]), [""; 0]);
+        assert_eq!(parts(&[(3, 9), (40, 50)]), ["2 sequences missing, the first is 3"]);
         // A second counter from 1 in the same run, under ids of its own.
         script.sequence = 0;
         script.node("c", 5);

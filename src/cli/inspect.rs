@@ -47,7 +47,7 @@ pub fn command() -> Command {
             Arg::new("events")
                 .long("events")
                 .action(ArgAction::SetTrue)
-                .help("Show every event in the timeline, not only what took time")
+                .help("Show every event in the timeline, not only what took time, and the sequence of each")
                 .help_heading(HOW),
         )
         .arg(
@@ -108,7 +108,7 @@ impl<'a> Findings<'a> {
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let point = matches.get_one::<String>("at").map(|text| parse_point("--at", text)).transpose()?;
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
     let whole = Point::End;
     let findings: Vec<_> =
         runs.iter().map(|run| Findings::of(run, &prices, point.as_ref().unwrap_or(&whole))).collect();
@@ -142,17 +142,23 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             text
         }
     };
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::all_found(absent)
 }
 
 /// `dashstream export --output otlp`: the spans of all runs that are read.
 pub(super) fn export_spans(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let Gathered { runs, notes, .. } = gather::runs(matches)?;
+    if let Some(limit) = matches.get_one::<u64>("limit") {
+        let why = "spans are made from whole runs: leave it out with --output otlp";
+        return Err(reading::usage("--limit", &limit.to_string(), why));
+    }
+    let Gathered { runs, notes, absent, .. } = gather::runs_of_threads(matches)?;
     let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
     let pairs: Vec<_> = runs.iter().zip(&spans).collect();
     let text = format!("{}\n", otlp::traces(&pairs));
     notes.iter().for_each(|note| reading::remark(&note.to_string()));
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::all_found(absent)
 }
 
 /// A moment within a run.
