@@ -63,12 +63,14 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let stop = Stop::on_signals()?;
     let mut costs = Costs::new(by, prices);
     let mut troubles = gather::Troubles::default();
+    let mut unseen = gather::Unseen::of(&reading);
     let mut repeated = false;
     let ended = reading.each(&stop, true, |item| {
         match item {
             // What comes twice is paid once.
             Item::Duplicate { .. } => repeated = true,
             Item::Event(seen) => {
+                unseen.note(seen);
                 if !std::mem::take(&mut repeated) {
                     costs.take(gather::place(seen), &seen.message);
                 }
@@ -95,7 +97,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     if reading.form != Form::Json {
         table.notes.iter().for_each(|note| remark(&note.to_string()));
     }
-    Ok(())
+    unseen.finish(ended)
 }
 
 fn human(style: Style, by: By, table: &CostTable, priced: bool) -> String {

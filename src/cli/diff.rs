@@ -78,6 +78,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             }
         }
         (points, runs) => {
+            gather::all_found(absent)?;
             let found: Vec<_> = runs.iter().map(|run| run.id.to_string()).collect();
             let wanted = if points.is_empty() { "two runs are" } else { "one run is" };
             return Err(ExplainError::RunsToCompare { wanted, found: found.join(", ") }.into());

@@ -103,7 +103,7 @@ pub(super) fn all_found(absent: Option<ExplainError>) -> Result<(), CliError> {
 
 /// How each of these runs is named on the command line, where the name is one that is only shown: with its tenant
 /// before it, or with its number behind it.
-pub(super) fn hint<'a>(threads: impl Iterator<Item = &'a str>, naming: Naming) -> String {
+fn hint<'a>(threads: impl Iterator<Item = &'a str>, naming: Naming) -> String {
     let hints: Vec<String> = threads.filter_map(|thread| named(thread, naming)).collect();
     if hints.is_empty() { String::new() } else { format!(". Is {} meant?", hints.join(", ")) }
 }
@@ -126,6 +126,35 @@ fn named(shown: &str, naming: Naming) -> Option<String> {
     Some(format!("{tenant}--thread {}{nth}", word(thread)))
 }
 
+/// Of the threads that were named, those of which no event was seen.
+pub(super) struct Unseen(Vec<String>);
+
+impl Unseen {
+    pub(super) fn of(reading: &Reading) -> Self {
+        Self(reading.ask.filter.threads.clone())
+    }
+
+    pub(super) fn note(&mut self, seen: &Seen) {
+        if !self.0.is_empty() {
+            let thread = super::show::line::header(&seen.message).map_or("", |header| &header.thread_id);
+            self.0.retain(|wanted| wanted != thread);
+        }
+    }
+
+    /// When all is read, and what there is was shown. Who ended it early knows that there may be more.
+    ///
+    /// # Errors
+    /// When a thread was named of which there is nothing.
+    pub(super) fn finish(self, ended: Ended) -> Result<(), CliError> {
+        if ended != Ended::All || self.0.is_empty() {
+            return Ok(());
+        }
+        let asked = self.0.iter().map(|thread| format!("{thread:?}")).collect::<Vec<_>>().join(", ");
+        let hint = hint(self.0.iter().map(String::as_str), Naming::Thread);
+        Err(ExplainError::NoEvent { asked, hint }.into())
+    }
+}
+
 /// Reads to the end of the log as of now and keeps the runs of the threads that `--thread` names, as far as `--nth`
 /// says. None at all is an error: what was asked for is not there. What is there in part is told by [`all_found`].
 pub(super) fn runs(matches: &ArgMatches) -> Result<Gathered, CliError> {
@@ -139,7 +168,7 @@ pub(super) fn runs_of_threads(matches: &ArgMatches) -> Result<Gathered, CliError
 
 /// What a command lets one name a run by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Naming {
+enum Naming {
     Thread,
     ThreadAndNth,
 }

@@ -15,6 +15,7 @@ use super::inspect_text::Page;
 use super::reading::{self, Flags};
 use super::show::human::known_rfc3339;
 use crate::analysis::compare::shown;
+use crate::analysis::life::STATUSES;
 use crate::analysis::live::error_text;
 use crate::analysis::otlp;
 use crate::analysis::path::{CriticalPath, critical_path};
@@ -30,12 +31,12 @@ const FLAGS: Flags = Flags { from: "earliest", follow: false, limit: None, forms
 pub fn command() -> Command {
     let command = Command::new("inspect")
         .about("Explain one run: errors, critical path, timeline, tokens and costs, state")
-        .long_about(
+        .long_about(format!(
             "Reads a run to where the log ends now and explains it: errors first, then the longest chain of nodes that \
              edges connect, then a timeline of nodes, model calls and tools, and whether every state that a producer \
              hashed can be made again from its changes. --at shows the state itself at a point. What was missing, \
-             repeated or unpaired is said.",
-        )
+             repeated or unpaired is said. {STATUSES}"
+        ))
         .arg(
             Arg::new("at")
                 .long("at")

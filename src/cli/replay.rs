@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::CliError;
-use super::gather::{self, ExplainError, Naming};
-use super::reading::{self, Ended, Flags, Reading};
+use super::gather::Unseen;
+use super::reading::{self, Flags, Reading};
 use super::show::{Form, Printer, line, terminal};
 use super::source::{Item, start};
 use super::stop::Stop;
@@ -92,7 +92,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let stop = Stop::on_signals()?;
     let mut printer = Printer::new(output, reading.form, reading.style, reading.thread());
     let mut before = None;
-    let mut unseen = reading.ask.filter.threads.clone();
+    let mut unseen = Unseen::of(&reading);
     let ended = reading.each(&stop, false, |item| {
         let mut last = false;
         if let Item::Event(seen) = item {
@@ -100,8 +100,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             if time.zip(until).is_some_and(|(time, until)| time >= until) {
                 return Ok(ControlFlow::Break(()));
             }
-            let thread = line::header(&seen.message).map_or("", |header| &header.thread_id);
-            unseen.retain(|wanted| wanted != thread);
+            unseen.note(seen);
             let pause = time.zip(before).map_or(Duration::ZERO, |(time, before)| pace.pause(before, time));
             if !pause.is_zero() {
                 printer.flush()?;
@@ -125,11 +124,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let finished = printer.finish();
     let ended = ended?;
     finished?;
-    if ended != Ended::All || unseen.is_empty() {
-        return Ok(());
-    }
-    let asked = unseen.iter().map(|thread| format!("{thread:?}")).collect::<Vec<_>>().join(", ");
-    Err(ExplainError::NoEvent { asked, hint: gather::hint(unseen.iter().map(String::as_str), Naming::Thread) }.into())
+    unseen.finish(ended)
 }
 
 struct Pace {

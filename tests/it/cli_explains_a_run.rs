@@ -367,6 +367,8 @@ fn what_is_there_is_shown_beside_what_is_not() {
     check(&["profile", "--thread", "nobody,run-1"], "acme/run-1", nobody);
     check(&["flamegraph", "--thread", "run-1,nobody", "--output", "folded"], "plan", nobody);
     check(&["diff", "--thread", "run-1,run-2,nobody"], "acme/run-2", nobody);
+    check(&["diff", "--thread", "run-1,nobody"], "", nobody);
+    check(&["costs", "--thread", "run-1,nobody"], "small", "no event of \"nobody\" matched");
     check(&["export", "--thread", "run-1,nobody", "--output", "otlp"], "run-1", nobody);
     check(&["inspect", "--thread", "twice", "--nth", "1,9"], "acme/twice", "no run of \"twice\" --nth 9 is");
     check(&["replay", "--thread", "run-1,nobody", "--speed", "0"], "GRAPH_END", "no event of \"nobody\" matched");
