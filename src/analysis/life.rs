@@ -109,13 +109,11 @@ impl Life {
                 self.failed |= sign == Sign::Failure;
                 self.end_us = earlier(self.end_us, at_us);
             }
-            Some(sign @ (Sign::Wait | Sign::GoOn)) => {
-                if (beat.at_us, beat.sequence) >= self.waits_since {
-                    self.waits_since = (beat.at_us, beat.sequence);
-                    self.waits = sign == Sign::Wait;
-                }
+            Some(sign @ (Sign::Wait | Sign::GoOn)) if (beat.at_us, beat.sequence) >= self.waits_since => {
+                self.waits_since = (beat.at_us, beat.sequence);
+                self.waits = sign == Sign::Wait;
             }
-            None => {}
+            Some(Sign::Wait | Sign::GoOn) | None => {}
         }
     }
 
