@@ -28,6 +28,9 @@ pub struct ModelCall {
     pub source: Source,
 }
 
+/// Open nodes of one run; no graph has so many branches.
+const NODES_OPEN_MAX: usize = 256;
+
 /// Calls by run and request.
 type Key = (usize, String);
 
@@ -38,6 +41,9 @@ pub struct Calls {
     order: VecDeque<Key>,
     /// Nodes that made calls, of the runs of `open`.
     callers: HashSet<(usize, String)>,
+    /// Of runs that go on, the nodes that are open, in the order in which they began: at most [`CALLS_MAX`] together.
+    nodes_open: HashMap<usize, Vec<String>>,
+    nodes_open_count: usize,
     /// Of calls that name no request, the next name.
     nameless: u64,
     settled: Vec<ModelCall>,
@@ -45,8 +51,11 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// One event of the run of this number. `node` is the node that is open there, for calls that name none.
-    pub fn take(&mut self, run: usize, what: &What, node: Option<&str>) {
+    /// One event of the run of this number. A call that names no node is of the node that is open there and began last.
+    pub fn take(&mut self, run: usize, what: &What) {
+        self.follow_nodes(run, what);
+        let node = self.nodes_open.get(&run).and_then(|open| open.last()).cloned();
+        let node = node.as_deref();
         match what {
             What::ModelStart { call, tokens } => self.tell(run, call, *tokens, Source::Counted, node),
             What::ModelEnd { call, tokens, .. } => self.tell(run, call, *tokens, Source::End, node),
@@ -74,6 +83,31 @@ impl Calls {
                     output: tokens.output.unwrap_or(0),
                     source: Source::End,
                 });
+            }
+            _ => {}
+        }
+    }
+
+    fn follow_nodes(&mut self, run: usize, what: &What) {
+        match what {
+            What::NodeStart { node } if self.nodes_open_count < CALLS_MAX => {
+                let open = self.nodes_open.entry(run).or_default();
+                if open.len() < NODES_OPEN_MAX {
+                    open.push(node.clone());
+                    self.nodes_open_count += 1;
+                }
+            }
+            What::NodeEnd { node, .. } | What::NodeError { node, .. } => {
+                let Some(open) = self.nodes_open.get_mut(&run) else { return };
+                let Some(place) = open.iter().rposition(|open| open == node) else { return };
+                open.remove(place);
+                self.nodes_open_count -= 1;
+                if open.is_empty() {
+                    self.nodes_open.remove(&run);
+                }
+            }
+            What::GraphEnd { .. } | What::GraphError { .. } => {
+                self.nodes_open_count -= self.nodes_open.remove(&run).map_or(0, |open| open.len());
             }
             _ => {}
         }
@@ -156,7 +190,7 @@ mod tests {
     fn check(script: &Script, expected: &[&str]) {
         let mut calls = Calls::default();
         for event in &script.run().events {
-            calls.take(0, &event.what, Some("open"));
+            calls.take(0, &event.what);
         }
         let (calls, early) = calls.finish();
         let line = |call: &ModelCall| {
@@ -185,12 +219,14 @@ mod tests {
     #[test]
     fn without_an_end_statistics_count_and_without_those_the_tokens_themselves() {
         let mut script = Script::new("t", "run");
+        script.node("before", 1).start("outer").start("open");
         script.chunk("r1", |chunk| chunk.token_ids = vec![1, 2, 3]).chunk("r1", |chunk| {
             chunk.model = "small".to_owned();
             chunk.stats = Some(TokenStats { prompt_tokens: 7, completion_tokens: 5, total_tokens: 12 });
         });
         script.chunk("r2", |chunk| chunk.token_ids = vec![1, 2, 3]).chunk("r2", |_| {});
-        check(&script, &["open small 7+5 Statistics", "open - 0+4 Counted"]);
+        script.end("open").chunk("r3", |_| {}).graph_end().chunk("r4", |_| {});
+        check(&script, &["open small 7+5 Statistics", "open - 0+4 Counted", "outer - 0+1 Counted", "- - 0+1 Counted"]);
     }
 
     #[test]
@@ -212,7 +248,7 @@ mod tests {
             took_us: None,
             tokens: Tokens { input: Some(1), output: Some(1) },
         };
-        (0..CALLS_MAX + 3).for_each(|request| calls.take(0, &end(request), None));
+        (0..CALLS_MAX + 3).for_each(|request| calls.take(0, &end(request)));
         assert_eq!(calls.take_settled().len(), 3);
         let (rest, early) = calls.finish();
         assert_eq!((rest.len(), early), (CALLS_MAX, 3));

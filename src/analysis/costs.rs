@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use crate::wire::proto::DashStreamMessage;
 
 use super::calls::{Calls, ModelCall};
+use super::life::Life;
 use super::limits::ROWS_MAX;
 use super::note::Note;
 use super::prices::{Money, Prices};
 use super::runs::RunId;
-use super::told::{Owner, Place, What, tell};
+use super::told::{Owner, Place, Told, tell};
 
 /// What rows stand for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,14 +70,35 @@ pub const OTHERS: &str = "(others)";
 pub const NO_MODEL: &str = "(no model)";
 pub const NO_NODE: &str = "(no node)";
 
+/// What a row sums. Runs are told apart by what producers wrote, however alike they look when shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Row {
+    Run(RunId),
+    Node(String),
+    Model(String),
+    Tenant(String),
+    /// What is beyond [`ROWS_MAX`].
+    Others,
+}
+
+impl Row {
+    pub fn name(&self) -> String {
+        match self {
+            Row::Run(id) => id.to_string(),
+            Row::Node(name) | Row::Model(name) | Row::Tenant(name) => name.clone(),
+            Row::Others => OTHERS.to_owned(),
+        }
+    }
+}
+
 pub struct Costs {
     by: By,
     prices: Prices,
     calls: Calls,
     /// The run of each number that `calls` knows.
     runs: Vec<RunId>,
-    current: HashMap<Owner, (usize, bool)>,
-    rows: BTreeMap<String, Sum>,
+    current: HashMap<Owner, (usize, Life)>,
+    rows: BTreeMap<Row, Sum>,
     total: Sum,
     rows_left_out: u64,
     unpriced: BTreeMap<String, u64>,
@@ -87,7 +109,7 @@ pub struct Costs {
 #[derive(Clone, PartialEq, Debug)]
 pub struct CostTable {
     /// The dearest first, then the most tokens, then by name.
-    pub rows: Vec<(String, Sum)>,
+    pub rows: Vec<(Row, Sum)>,
     pub total: Sum,
     pub notes: Vec<Note>,
 }
@@ -115,8 +137,8 @@ impl Costs {
                 self.nameless += 1;
                 continue;
             };
-            let run = self.run(owner, &told.what);
-            self.calls.take(run, &told.what, None);
+            let run = self.run(owner, &told);
+            self.calls.take(run, &told.what);
             for call in self.calls.take_settled() {
                 self.settle(&call);
             }
@@ -124,12 +146,11 @@ impl Costs {
     }
 
     /// The number of the run; those beyond [`ROWS_MAX`] share one.
-    fn run(&mut self, owner: Owner, what: &What) -> usize {
-        let begins = matches!(what, What::GraphStart { .. });
-        let ends = matches!(what, What::GraphEnd { .. } | What::GraphError { .. });
+    fn run(&mut self, owner: Owner, told: &Told) -> usize {
+        let beat = told.beat();
         let nth = match self.current.get_mut(&owner) {
-            Some((run, ended)) if !(begins && *ended) => {
-                *ended |= ends;
+            Some((run, life)) if !life.is_over(beat) => {
+                life.note(beat);
                 return *run;
             }
             Some((run, _)) => self.runs.get(*run).map_or(1, |run| run.nth.saturating_add(1)),
@@ -141,22 +162,24 @@ impl Costs {
         }
         self.runs.push(RunId { owner: owner.clone(), nth });
         let run = self.runs.len() - 1;
-        self.current.insert(owner, (run, ends));
+        let mut life = Life::default();
+        life.note(beat);
+        self.current.insert(owner, (run, life));
         run
     }
 
     fn settle(&mut self, call: &ModelCall) {
         let run = self.runs.get(call.run);
         let row = match self.by {
-            By::Run => run.map_or(OTHERS.to_owned(), RunId::to_string),
-            By::Tenant => run.map_or(OTHERS.to_owned(), |run| run.owner.tenant.clone()),
-            By::Node => call.node.clone().unwrap_or_else(|| NO_NODE.to_owned()),
-            By::Model => call.model.clone().unwrap_or_else(|| NO_MODEL.to_owned()),
+            By::Run => run.cloned().map_or(Row::Others, Row::Run),
+            By::Tenant => run.map_or(Row::Others, |run| Row::Tenant(run.owner.tenant.clone())),
+            By::Node => Row::Node(call.node.clone().unwrap_or_else(|| NO_NODE.to_owned())),
+            By::Model => Row::Model(call.model.clone().unwrap_or_else(|| NO_MODEL.to_owned())),
         };
         let row = match self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&row) {
             true => {
                 self.rows_left_out += 1;
-                OTHERS.to_owned()
+                Row::Others
             }
             false => row,
         };
@@ -191,8 +214,8 @@ impl Costs {
             notes.push(Note::Nameless(self.nameless));
         }
         let mut rows: Vec<_> = self.rows.into_iter().collect();
-        rows.sort_by(|(a_name, a), (b_name, b)| {
-            (b.cost, b.tokens()).cmp(&(a.cost, a.tokens())).then_with(|| a_name.cmp(b_name))
+        rows.sort_by(|(a_row, a), (b_row, b)| {
+            (b.cost, b.tokens()).cmp(&(a.cost, a.tokens())).then_with(|| a_row.cmp(b_row))
         });
         CostTable { rows, total: self.total, notes }
     }
@@ -217,8 +240,8 @@ mod tests {
             costs.take(Script::place(offset), message);
         }
         let table = costs.finish();
-        let line = |(name, sum): &(String, Sum)| {
-            format!("{name}: {} {}+{} {}", sum.calls, sum.input, sum.output, sum.cost.exact())
+        let line = |(row, sum): &(Row, Sum)| {
+            format!("{}: {} {}+{} {}", row.name(), sum.calls, sum.input, sum.output, sum.cost.exact())
         };
         assert_eq!(table.rows.iter().map(line).collect::<Vec<_>>(), expected);
         assert_eq!((table.total.calls, table.total.input, table.total.output), (4, 2_205, 225));
@@ -237,6 +260,43 @@ mod tests {
         check(By::Model, prices, &["large: 2 2000+200 0.024", "small: 1 200+20 0.00022", "odd: 1 5+5 0.00001"]);
         let table = check(By::Tenant, prices, &["acme: 4 2205+225 0.02423"]);
         assert_eq!(table.notes, []);
+    }
+
+    fn summed(by: By, script: &Script) -> Vec<(Row, u64)> {
+        let mut costs = Costs::new(by, Prices::default());
+        for (offset, message) in script.messages.iter().enumerate() {
+            costs.take(Script::place(offset), message);
+        }
+        costs.finish().rows.into_iter().map(|(row, sum)| (row, sum.calls)).collect()
+    }
+
+    #[test]
+    fn runs_that_look_alike_are_told_apart_and_one_run_is_not_split() {
+        let mut script = Script::new("t", "");
+        for thread in [format!("{}A", "x".repeat(200)), format!("{}B", "x".repeat(200)), "a b".into(), "a  b".into()] {
+            script.thread(&thread).graph_start().model("plan", "r", "large", 1, (1, 1)).graph_end();
+        }
+        let mut other = Script::new("a", "b/c");
+        other.model("plan", "r", "large", 1, (1, 1));
+        script.messages.append(&mut other.messages);
+        let mut other = Script::new("a/b", "c");
+        other.model("plan", "r", "large", 1, (1, 1));
+        script.messages.append(&mut other.messages);
+        assert_eq!(summed(By::Run, &script).iter().map(|(_, calls)| *calls).collect::<Vec<_>>(), [1; 6]);
+        // Its own start comes after its end.
+        let mut script = Script::new("t", "late");
+        script.graph_start().wait(1).model("plan", "r1", "large", 1, (1, 1)).graph_end();
+        script.model("plan", "r2", "large", 1, (1, 1));
+        script.messages = [2, 3, 0, 5].map(|place| script.messages[place].clone()).to_vec();
+        let rows = summed(By::Run, &script);
+        assert_eq!(rows.iter().map(|(row, calls)| (row.name(), *calls)).collect::<Vec<_>>(), [("t/late".into(), 2)]);
+    }
+
+    #[test]
+    fn a_call_that_names_no_node_is_of_the_node_that_is_open_as_in_a_profile() {
+        let mut script = Script::new("t", "run");
+        script.graph_start().start("plan").model("", "r", "large", 1, (1, 1)).end("plan").graph_end();
+        assert_eq!(summed(By::Node, &script), [(Row::Node("plan".to_owned()), 1)]);
     }
 
     #[test]

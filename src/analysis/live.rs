@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::wire::proto::DashStreamMessage;
 
-use super::runs::{RunId, Status, is_error};
+use super::life::{Life, Status};
+use super::runs::{RunId, is_error};
 use super::told::{Owner, Place, Tokens, Told, What, tell};
 
 /// Runs kept; the oldest that has ended goes first.
@@ -48,12 +49,7 @@ pub struct Stream {
 pub struct LiveRun {
     pub id: RunId,
     pub graph: Option<String>,
-    pub status: Status,
-    /// Its beginning was not seen.
-    pub partial: bool,
-    pub started_us: i64,
-    pub last_us: i64,
-    pub ended: bool,
+    life: Life,
     pub nodes: Vec<LiveNode>,
     /// The latest last.
     pub streams: VecDeque<Stream>,
@@ -72,15 +68,11 @@ pub struct LiveRun {
 }
 
 impl LiveRun {
-    fn new(id: RunId, at_us: i64, partial: bool) -> Self {
+    fn new(id: RunId) -> Self {
         Self {
             id,
             graph: None,
-            status: Status::Running,
-            partial,
-            started_us: at_us,
-            last_us: at_us,
-            ended: false,
+            life: Life::default(),
             nodes: Vec::new(),
             streams: VecDeque::new(),
             errors: VecDeque::new(),
@@ -93,6 +85,28 @@ impl LiveRun {
             duplicates: 0,
             heard: 0,
         }
+    }
+
+    pub fn status(&self) -> Status {
+        self.life.status()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.life.has_ended()
+    }
+
+    /// Its beginning was not seen.
+    pub fn is_partial(&self) -> bool {
+        !self.life.has_begun()
+    }
+
+    pub fn began_us(&self) -> i64 {
+        self.life.began_us().unwrap_or(0)
+    }
+
+    /// Its end, or its last event so far.
+    pub fn ended_us(&self) -> i64 {
+        self.life.ended_us().unwrap_or(0)
     }
 
     /// The nodes that are open.
@@ -162,9 +176,7 @@ impl LiveRun {
         node.note.clear();
     }
 
-    fn ends(&mut self, status: Status) {
-        self.status = status;
-        self.ended = true;
+    fn ends(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.open_us.clear());
         self.streams.iter_mut().for_each(Stream::finish);
     }
@@ -172,18 +184,13 @@ impl LiveRun {
     fn event(&mut self, event: &Told) {
         let at_us = event.at_us;
         self.events += 1;
-        self.last_us = self.last_us.max(at_us);
+        self.life.note(event.beat());
         if is_error(&event.what) {
             self.error(at_us, error_text(&event.what));
         }
         match &event.what {
-            What::GraphStart { graph, .. } => {
-                self.partial = false;
-                self.started_us = self.started_us.min(at_us);
-                self.graph.clone_from(graph);
-            }
-            What::GraphEnd { .. } if !self.ended => self.ends(Status::Done),
-            What::GraphError { .. } => self.ends(Status::Failed),
+            What::GraphStart { graph, .. } => self.graph.clone_from(graph),
+            What::GraphEnd { .. } | What::GraphError { .. } => self.ends(),
             What::NodeStart { node } => {
                 if let Some(node) = self.node(node) {
                     node.times += 1;
@@ -221,7 +228,7 @@ impl LiveRun {
             }
             What::ModelRetry { .. } | What::ToolRetry { .. } => self.retries += 1,
             What::Chunk { request, model, index, text, counted, last, tokens } => {
-                let partial = self.partial;
+                let partial = self.is_partial();
                 let stream = self.stream(request);
                 if stream.model.is_none() {
                     stream.model.clone_from(model);
@@ -234,8 +241,6 @@ impl LiveRun {
                 self.tokens = self.tokens.saturating_add(more);
             }
             What::ToolEnd { .. } => self.tools += 1,
-            What::Interrupt { .. } if !self.ended => self.status = Status::Waiting,
-            What::Resume { .. } if !self.ended => self.status = Status::Running,
             _ => {}
         }
     }
@@ -354,13 +359,12 @@ impl Live {
     }
 
     fn event(&mut self, owner: Owner, told: &Told) {
-        let begins = matches!(told.what, What::GraphStart { .. });
         let current = self.runs.iter().rposition(|run| run.id.owner == owner);
         let place = match current {
-            Some(place) if !(begins && self.runs[place].ended) => place,
+            Some(place) if !self.runs[place].life.is_over(told.beat()) => place,
             _ => {
                 if self.runs.len() >= RUNS_KEPT_MAX {
-                    let ended = self.runs.iter().position(|run| run.ended).unwrap_or(0);
+                    let ended = self.runs.iter().position(LiveRun::has_ended).unwrap_or(0);
                     let gone = self.runs.remove(ended);
                     if !self.runs.iter().any(|run| run.id.owner == gone.id.owner) {
                         self.current.remove(&gone.id.owner);
@@ -370,7 +374,7 @@ impl Live {
                 let nth = self.current.entry(owner.clone()).or_default();
                 *nth = nth.saturating_add(1);
                 let id = RunId { owner, nth: *nth };
-                self.runs.push(LiveRun::new(id, told.at_us, !begins));
+                self.runs.push(LiveRun::new(id));
                 self.runs.len() - 1
             }
         };
@@ -411,7 +415,7 @@ mod tests {
         now.duplicate("t", "run");
         now.duplicate("t", "another");
         let run = now.runs()[0];
-        assert_eq!((run.status, run.events, run.tokens, run.missing, run.duplicates), (Status::Running, 9, 3, 3, 1));
+        assert_eq!((run.status(), run.events, run.tokens, run.missing, run.duplicates), (Status::Running, 9, 3, 3, 1));
         assert_eq!(
             run.open_nodes().map(|node| (node.name.as_str(), node.note.as_str())).collect::<Vec<_>>(),
             [("b", "hm")]
@@ -419,17 +423,28 @@ mod tests {
         assert_eq!(run.nodes[0].total_us, 10_000);
         assert_eq!((run.streams[0].text.as_str(), run.streams[0].node.as_deref()), ("one two three", Some("b")));
         script.event(EventType::HumanInterrupt, "b", &[]);
-        assert_eq!(live(&script).runs()[0].status, Status::Waiting);
+        assert_eq!(live(&script).runs()[0].status(), Status::Waiting);
         script.event(EventType::NodeError, "b", &[("error", text("no"))]).graph_error("b failed");
         let now = live(&script);
         let run = now.runs()[0];
-        assert_eq!((run.status, run.error_count, run.open_nodes().count()), (Status::Failed, 2, 0));
+        assert_eq!((run.status(), run.error_count, run.open_nodes().count()), (Status::Failed, 2, 0));
         let said: Vec<_> = run.errors.iter().map(|(_, error)| error.as_str()).collect();
         assert_eq!(said, ["b failed: no", "run failed: b failed"]);
         script.graph_start();
         let now = live(&script);
         let ids: Vec<_> = now.newest_first().map(|run| run.id.to_string()).collect();
         assert_eq!(ids, ["t/run#2", "t/run"]);
+    }
+
+    #[test]
+    fn a_start_that_comes_late_begins_no_other_run() {
+        let mut script = Script::new("t", "late");
+        script.graph_start().wait(1).model("plan", "r", "large", 1, (1, 1)).graph_end().node("plan", 1);
+        script.messages = [2, 3, 0, 4, 5].map(|place| script.messages[place].clone()).to_vec();
+        let now = live(&script);
+        let found: Vec<_> = now.runs().iter().map(|run| (run.id.to_string(), run.status())).collect();
+        assert_eq!(found, [("t/late".to_owned(), Status::Done)]);
+        assert!(!now.runs()[0].is_partial() && now.runs()[0].has_ended());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the events of a run mean: when each node began and ended, what took the time, what it cost, what the state was
 //! and whether it can be believed.
 //!
-//! In the order of the data: an event in few words (`told`), events as runs (`runs`), then what can be read from one
+//! In the order of the data: an event in few words (`told`), how a run stands (`life`), events as runs
+//! (`runs`), then what can be read from one
 //! run: `spans`, `path`, `calls`, `trail`; and what is made of those: `compare`, `profile`, `stacks`, `otlp`. `live`
 //! is the same for many runs at once, of which only the present is kept.
 //!
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod text;
 pub mod note;
 pub mod told;
+pub mod life;
 pub mod runs;
 pub mod spans;
 pub mod path;

@@ -7,7 +7,6 @@ use super::costs::{NO_MODEL, NO_NODE, Sum};
 use super::prices::Prices;
 use super::runs::Run;
 use super::spans::{SpanKind, Spans};
-use super::told::What;
 
 /// All executions of one node, or all calls of one model or tool.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,20 +38,7 @@ pub struct Profile {
 /// The model calls of one run.
 pub fn calls_of(run: &Run) -> Vec<ModelCall> {
     let mut calls = Calls::default();
-    // For chunks of calls that nobody announced: the node that began last and is open.
-    let mut open: Vec<&str> = Vec::new();
-    for event in &run.events {
-        match &event.what {
-            What::NodeStart { node } if open.len() < 256 => open.push(node),
-            What::NodeEnd { node, .. } | What::NodeError { node, .. } => {
-                if let Some(place) = open.iter().rposition(|open| open == node) {
-                    open.remove(place);
-                }
-            }
-            _ => {}
-        }
-        calls.take(0, &event.what, open.last().copied());
-    }
+    run.events.iter().for_each(|event| calls.take(0, &event.what));
     calls.finish().0
 }
 

@@ -10,10 +10,13 @@ use crate::wire::proto::error::Severity;
 use crate::wire::proto::tool_execution::ExecutionStage;
 use crate::wire::proto::{DashStreamMessage, EventType};
 
+use super::life::Life;
 use super::limits::{BYTES_MAX, EVENTS_MAX, NAME_CHARS_MAX, RUN_BYTES_MAX, RUN_EVENTS_MAX, RUNS_MAX, THREADS_MAX};
 use super::note::Note;
 use super::text::one_line;
 use super::told::{Owner, Place, Told, What, tell, weight};
+
+pub use super::life::Status;
 
 /// A run of a thread: the first, the second ...
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -30,26 +33,6 @@ impl fmt::Display for RunId {
         match self.nth {
             ..=1 => Ok(()),
             nth => write!(formatter, "#{nth}"),
-        }
-    }
-}
-
-/// How a run stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    Running,
-    Waiting,
-    Done,
-    Failed,
-}
-
-impl Status {
-    pub fn label(self) -> &'static str {
-        match self {
-            Status::Running => "running",
-            Status::Waiting => "waiting",
-            Status::Done => "done",
-            Status::Failed => "failed",
         }
     }
 }
@@ -116,8 +99,8 @@ struct Room {
 /// A run while its events come.
 struct Growing {
     id: RunId,
-    ended: bool,
-    began: bool,
+    /// Also of what is left out.
+    life: Life,
     events: Vec<Told>,
     bytes: usize,
     ids: HashSet<Vec<u8>>,
@@ -129,8 +112,7 @@ impl Growing {
     fn new(id: RunId) -> Self {
         Self {
             id,
-            ended: false,
-            began: false,
+            life: Life::default(),
             events: Vec::new(),
             bytes: 0,
             ids: HashSet::new(),
@@ -140,6 +122,7 @@ impl Growing {
     }
 
     fn add(&mut self, told: Told, room: &mut Room) {
+        self.life.note(told.beat());
         let bytes = weight(&told.what);
         let full = self.events.len() >= RUN_EVENTS_MAX || self.bytes.saturating_add(bytes) > RUN_BYTES_MAX;
         if full || room.events == 0 || room.bytes < bytes {
@@ -153,20 +136,16 @@ impl Growing {
         self.bytes += bytes;
         room.events -= 1;
         room.bytes -= bytes;
-        match told.what {
-            What::GraphStart { .. } => self.began = true,
-            What::GraphEnd { .. } | What::GraphError { .. } => self.ended = true,
-            _ => {}
-        }
         self.events.push(told);
     }
 
-    fn finish(self) -> Run {
+    /// Only sequences of `possible` can be missing, if it is known.
+    fn finish(self, possible: Option<&[(u64, u64)]>) -> Run {
         let mut notes = BTreeSet::new();
-        if !self.began {
+        if !self.life.has_begun() {
             notes.insert(Note::NoBeginning);
         }
-        if !self.ended {
+        if !self.life.has_ended() {
             notes.insert(Note::NoEnd);
         }
         if self.duplicates > 0 {
@@ -176,8 +155,8 @@ impl Growing {
             notes.insert(Note::LeftOut(self.left_out));
         }
         let events = in_sequence(self.events);
-        notes.extend(missing(&events));
-        Run { id: self.id, graph: graph(&events), status: status(&events), events, notes }
+        notes.extend(missing(&events, possible));
+        Run { id: self.id, graph: graph(&events), status: self.life.status(), events, notes }
     }
 }
 
@@ -201,7 +180,7 @@ fn in_sequence(events: Vec<Told>) -> Vec<Told> {
 }
 
 /// What the sequences say about what is not there.
-fn missing(events: &[Told]) -> Vec<Note> {
+fn missing(events: &[Told], possible: Option<&[(u64, u64)]>) -> Vec<Note> {
     let mut notes = Vec::new();
     let unnumbered = events.iter().filter(|event| event.sequence == 0).count() as u64;
     if unnumbered > 0 {
@@ -213,10 +192,12 @@ fn missing(events: &[Told]) -> Vec<Note> {
     let (mut count, mut first, mut twice) = (0_u64, None, false);
     for number in numbers {
         twice |= number == last;
-        let between = number.saturating_sub(last).saturating_sub(1);
-        if between > 0 {
-            count = count.saturating_add(between);
-            first = first.or(Some(last + 1));
+        let gap = (last.saturating_add(1), number);
+        for (from, to) in possible.map_or(vec![gap], |possible| overlaps(possible, gap)) {
+            if from < to {
+                count = count.saturating_add(to - from);
+                first = first.or(Some(from));
+            }
         }
         last = number;
     }
@@ -228,26 +209,16 @@ fn missing(events: &[Told]) -> Vec<Note> {
     notes
 }
 
+/// What of the gap `[from, to)` is in one of these.
+fn overlaps(possible: &[(u64, u64)], gap: (u64, u64)) -> Vec<(u64, u64)> {
+    possible.iter().map(|(from, to)| ((*from).max(gap.0), (*to).min(gap.1))).collect()
+}
+
 fn graph(events: &[Told]) -> Option<String> {
     events.iter().find_map(|event| match &event.what {
         What::GraphStart { graph, .. } => graph.clone(),
         _ => None,
     })
-}
-
-fn status(events: &[Told]) -> Status {
-    let mut status = Status::Running;
-    for event in events {
-        status = match (&event.what, status) {
-            (What::GraphError { .. }, _) => Status::Failed,
-            (_, Status::Failed | Status::Done) => status,
-            (What::GraphEnd { .. }, _) => Status::Done,
-            (What::Interrupt { .. }, _) => Status::Waiting,
-            (What::Resume { .. }, _) => Status::Running,
-            (_, status) => status,
-        };
-    }
-    status
 }
 
 /// Which runs are to be kept.
@@ -296,29 +267,36 @@ pub struct Collector {
     room: Room,
     left_out: u64,
     nameless: u64,
+    /// Only these sequences `[from, to)` can be missing; `None`: any.
+    lost: Option<HashMap<Owner, Vec<(u64, u64)>>>,
 }
 
 struct Current {
     nth: u32,
     /// Where in `runs`; `None`: seen and not kept.
     kept: Option<usize>,
-    began: bool,
-    ended: bool,
-    /// The earliest moment that an event names.
-    first_us: i64,
-}
-
-impl Current {
-    /// A start is that of another run after this one has ended, unless it is its own that came late.
-    fn is_over(&self, start: &Told) -> bool {
-        self.ended && (self.began || start.at_us > self.first_us)
-    }
+    life: Life,
 }
 
 impl Collector {
     pub fn new(wanted: Vec<Wanted>) -> Self {
         let room = Room { events: EVENTS_MAX, bytes: BYTES_MAX };
-        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0 }
+        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0, lost: None }
+    }
+
+    /// Not all events of a run come, so that what is not there is not missing, unless [`Collector::lost`] says so.
+    pub fn of_parts(self) -> Self {
+        Self { lost: Some(HashMap::new()), ..self }
+    }
+
+    /// Whoever saw all events says that the sequences `[from, to)` of this thread were missing.
+    pub fn lost(&mut self, tenant: &str, thread: &str, from: u64, to: u64) {
+        let Some(lost) = &mut self.lost else { return };
+        let owner = Owner { tenant: tenant.to_owned(), thread: thread.to_owned() };
+        let kept = lost.values().map(Vec::len).sum::<usize>();
+        if kept < THREADS_MAX {
+            lost.entry(owner).or_default().push((from, to));
+        }
     }
 
     pub fn take(&mut self, place: Place, message: &DashStreamMessage) {
@@ -334,7 +312,7 @@ impl Collector {
         if !self.wanted.iter().any(|wanted| wanted.thread().is_none_or(|thread| thread == owner.thread)) {
             return;
         }
-        let begins = matches!(told.what, What::GraphStart { .. });
+        let beat = told.beat();
         let again = |kept: Option<usize>| {
             kept.and_then(|index| self.runs.get(index)).is_some_and(|run| run.ids.contains(&told.id))
         };
@@ -344,9 +322,7 @@ impl Collector {
                 return;
             }
             None => Some(1),
-            Some(current) if begins && current.is_over(&told) && !again(current.kept) => {
-                Some(current.nth.saturating_add(1))
-            }
+            Some(current) if current.life.is_over(beat) && !again(current.kept) => Some(current.nth.saturating_add(1)),
             Some(_) => None,
         };
         if let Some(nth) = nth {
@@ -358,13 +334,10 @@ impl Collector {
             } else if wanted {
                 self.left_out += 1;
             }
-            let first_us = told.at_us;
-            self.current.insert(owner.clone(), Current { nth, kept, began: false, ended: false, first_us });
+            self.current.insert(owner.clone(), Current { nth, kept, life: Life::default() });
         }
         let Some(current) = self.current.get_mut(&owner) else { return };
-        current.began |= begins;
-        current.first_us = current.first_us.min(told.at_us);
-        current.ended |= matches!(told.what, What::GraphEnd { .. } | What::GraphError { .. });
+        current.life.note(beat);
         if let Some(run) = current.kept.and_then(|index| self.runs.get_mut(index)) {
             run.add(told, &mut self.room);
         }
@@ -379,7 +352,12 @@ impl Collector {
         if self.nameless > 0 {
             notes.insert(Note::Nameless(self.nameless));
         }
-        (self.runs.into_iter().map(Growing::finish).collect(), notes)
+        let lost = self.lost.as_ref();
+        let runs = self.runs.into_iter().map(|run| {
+            let possible = lost.map(|lost| lost.get(&run.id.owner).map_or(&[][..], Vec::as_slice));
+            run.finish(possible)
+        });
+        (runs.collect(), notes)
     }
 }
 
@@ -462,6 +440,16 @@ mod tests {
         script.messages.drain(1..4);
         let (runs, _) = script.collect(vec![Wanted::All]);
         assert_eq!(notes(&runs[0]), ["3 sequences missing, the first is 2"]);
+        // What a filter left out is not missing; what somebody missed who saw all is.
+        let parts = |lost: &[(u64, u64)]| {
+            let mut collector = Collector::new(vec![Wanted::All]).of_parts();
+            lost.iter().for_each(|(from, to)| collector.lost("t", "run", *from, *to));
+            let messages = script.messages.iter().enumerate();
+            messages.for_each(|(offset, message)| collector.take(Script::place(offset), message));
+            notes(&collector.finish().0[0])
+        };
+        assert_eq!(parts(&[]), [""; 0]);
+        assert_eq!(parts(&[(3, 9), (40, 50)]), ["2 sequences missing, the first is 3"]);
         // A second counter from 1 in the same run, under ids of its own.
         script.sequence = 0;
         script.node("c", 5);

@@ -13,6 +13,7 @@ use crate::wire::proto::{
 };
 use crate::words::{Offset, PartitionId};
 
+use super::life::{Beat, Sign};
 use super::limits::{ERROR_CHARS_MAX, ID_BYTES_MAX, NAME_CHARS_MAX, OWNER_BYTES_MAX, TEXT_CHARS_MAX};
 use super::text::{hex, name, one_line};
 
@@ -34,6 +35,13 @@ pub struct Told {
     pub sequence: u64,
     pub id: Vec<u8>,
     pub what: What,
+}
+
+impl Told {
+    /// What it says about how its run stands.
+    pub fn beat(&self) -> Beat {
+        Beat { sign: Sign::of(&self.what), at_us: self.at_us, sequence: self.sequence }
+    }
 }
 
 /// Tokens of a model call as far as one event tells.

@@ -14,10 +14,10 @@ use super::reading::{self, Ended, Flags, Reading, remark};
 use super::sheet::{Align, Sheet};
 use super::show::Form;
 use super::show::csv;
-use super::show::human::DIM;
+use super::show::human::{DIM, Style, plain};
 use super::source::Item;
 use super::stop::Stop;
-use crate::analysis::costs::{By, CostTable, Costs, Sum};
+use crate::analysis::costs::{By, CostTable, Costs, Row, Sum};
 use crate::analysis::text::count;
 
 const FLAGS: Flags = Flags {
@@ -63,12 +63,14 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let stop = Stop::on_signals()?;
     let mut costs = Costs::new(by, prices);
     let mut troubles = gather::Troubles::default();
+    let mut unseen = gather::Unseen::of(&reading);
     let mut repeated = false;
     let ended = reading.each(&stop, true, |item| {
         match item {
             // What comes twice is paid once.
             Item::Duplicate { .. } => repeated = true,
             Item::Event(seen) => {
+                unseen.note(seen);
                 if !std::mem::take(&mut repeated) {
                     costs.take(gather::place(seen), &seen.message);
                 }
@@ -80,7 +82,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     troubles.remark();
     let table = costs.finish();
     let text = match reading.form {
-        Form::Human => human(&reading, by, &table, priced),
+        Form::Human => human(reading.style, by, &table, priced),
         Form::Csv => rows_csv(by, &table, priced),
         Form::Json | Form::Jsonl => document(by, &table, priced),
     };
@@ -95,10 +97,10 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     if reading.form != Form::Json {
         table.notes.iter().for_each(|note| remark(&note.to_string()));
     }
-    Ok(())
+    unseen.finish(ended)
 }
 
-fn human(reading: &Reading, by: By, table: &CostTable, priced: bool) -> String {
+fn human(style: Style, by: By, table: &CostTable, priced: bool) -> String {
     let mut columns =
         vec![(by.label(), Align::Left), ("calls", Align::Right), ("input", Align::Right), ("output", Align::Right)];
     if priced {
@@ -122,23 +124,36 @@ fn human(reading: &Reading, by: By, table: &CostTable, priced: bool) -> String {
         }
         cells
     };
-    for (name, sum) in &table.rows {
-        sheet.row(cells(name, sum));
+    for (row, sum) in &table.rows {
+        sheet.row(cells(&plain(&row.name()), sum));
     }
     sheet.coloured(DIM, cells("total", &table.total));
     let mut text = String::new();
-    sheet.write(&reading.style, "", &mut text);
+    sheet.write(&style, "", &mut text);
     text
 }
 
 fn rows_csv(by: By, table: &CostTable, priced: bool) -> String {
-    let mut text = format!("{},calls,input_tokens,output_tokens,cost,unpriced_calls\n", by.label()).into_bytes();
-    for (name, sum) in &table.rows {
-        csv::field(name.as_bytes(), &mut text);
+    let of_run = if by == By::Run { ",tenant_id,thread_id,nth" } else { "" };
+    let header = format!("{},calls,input_tokens,output_tokens,cost,unpriced_calls{of_run}\n", by.label());
+    let mut text = header.into_bytes();
+    for (row, sum) in &table.rows {
+        csv::field(row.name().as_bytes(), &mut text);
         let cost = if priced && sum.unpriced < sum.calls { sum.cost.exact() } else { String::new() };
         text.extend_from_slice(
-            format!(",{},{},{},{cost},{}\n", sum.calls, sum.input, sum.output, sum.unpriced).as_bytes(),
+            format!(",{},{},{},{cost},{}", sum.calls, sum.input, sum.output, sum.unpriced).as_bytes(),
         );
+        match row {
+            Row::Run(id) => {
+                for cell in [&id.owner.tenant, &id.owner.thread, &id.nth.to_string()] {
+                    text.push(b',');
+                    csv::field(cell.as_bytes(), &mut text);
+                }
+            }
+            _ if by == By::Run => text.extend_from_slice(b",,,"),
+            _ => {}
+        }
+        text.push(b'\n');
     }
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -156,12 +171,53 @@ fn document(by: By, table: &CostTable, priced: bool) -> String {
     let rows: Vec<Value> = table
         .rows
         .iter()
-        .map(|(name, sum)| {
-            let mut row = one(sum);
-            row[by.label()] = json!(name);
-            row
+        .map(|(row, sum)| {
+            let mut object = one(sum);
+            object[by.label()] = json!(row.name());
+            if let Row::Run(id) = row {
+                object["tenant_id"] = json!(id.owner.tenant);
+                object["thread_id"] = json!(id.owner.thread);
+                object["nth"] = json!(id.nth);
+            }
+            object
         })
         .collect();
     let notes = texts(&table.notes);
     format!("{:#}\n", json!({ "by": by.label(), "rows": rows, "total": one(&table.total), "notes": notes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::fixture::Script;
+    use crate::analysis::prices::Prices;
+
+    fn table(by: By, tenant: &str) -> CostTable {
+        let mut script = Script::new(tenant, "a,b");
+        script.graph_start().model("plan", "r", "large", 1, (1, 2)).graph_end();
+        let mut costs = Costs::new(by, Prices::default());
+        script.messages.iter().enumerate().for_each(|(offset, one)| costs.take(Script::place(offset), one));
+        costs.finish()
+    }
+
+    #[test]
+    fn a_tenant_moves_no_cursor_and_is_exact_for_programs() {
+        let table = table(By::Tenant, "\u{1b}[2Jevil\u{7}");
+        let text = human(Style::default(), By::Tenant, &table, false);
+        assert!(text.contains("evil") && !text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+        assert!(rows_csv(By::Tenant, &table, false).contains("\u{1b}[2Jevil\u{7},1,1,2"));
+        assert!(document(By::Tenant, &table, false).contains("\\u001b[2Jevil\\u0007"));
+    }
+
+    #[test]
+    fn programs_get_the_ids_of_a_run() {
+        let table = table(By::Run, "t");
+        let text = rows_csv(By::Run, &table, false);
+        let expected = "run,calls,input_tokens,output_tokens,cost,unpriced_calls,tenant_id,thread_id,nth\n\
+             \"t/a,b\",1,1,2,,1,t,\"a,b\",1\n";
+        assert_eq!(text, expected);
+        let document: Value = serde_json::from_str(&document(By::Run, &table, false)).expect("JSON");
+        let row = &document["rows"][0];
+        assert_eq!((&row["tenant_id"], &row["thread_id"], &row["nth"]), (&json!("t"), &json!("a,b"), &json!(1)));
+    }
 }

@@ -55,7 +55,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         return Err(usage("--at", &asked.join(" "), why));
     }
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
     let style = &reading.style;
     let text = match (points.as_slice(), runs.as_slice()) {
         ([a, b], [run]) => {
@@ -82,6 +82,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             }
         }
         (points, runs) => {
+            gather::all_found(absent)?;
             let found: Vec<_> = runs.iter().map(|run| run.id.to_string()).collect();
             let wanted = if points.is_empty() { "two runs are" } else { "one run is" };
             return Err(ExplainError::RunsToCompare { wanted, found: found.join(", ") }.into());
@@ -90,7 +91,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     output.write_all(text.as_bytes())?;
     output.flush()?;
     notes.iter().map(Note::to_string).for_each(|note| reading::remark(&note));
-    Ok(())
+    gather::all_found(absent)
 }
 
 fn values(sides: &[Trail]) -> Option<(&Value, &Value)> {

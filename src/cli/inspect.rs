@@ -14,9 +14,10 @@ use super::gather::{self, ExplainError, Gathered};
 use super::inspect_text::Page;
 use super::paper::to_file;
 use super::reading::{self, Flags};
-use super::show::human::rfc3339;
+use super::show::human::known_rfc3339;
 use super::show::tame;
 use crate::analysis::compare::shown;
+use crate::analysis::life::STATUSES;
 use crate::analysis::live::error_text;
 use crate::analysis::otlp;
 use crate::analysis::path::{CriticalPath, critical_path};
@@ -32,12 +33,12 @@ const FLAGS: Flags = Flags { from: "earliest", follow: false, limit: None, forms
 pub fn command() -> Command {
     let command = Command::new("inspect")
         .about("Explain one run: errors, critical path, timeline, tokens and costs, state")
-        .long_about(
+        .long_about(format!(
             "Reads a run to where the log ends now and explains it: errors first, then the longest chain of nodes that \
              edges connect, then a timeline of nodes, model calls and tools, and whether every state that a producer \
              hashed can be made again from its changes. --at shows the state itself at a point. What was missing, \
-             repeated or unpaired is said.",
-        )
+             repeated or unpaired is said. {STATUSES}"
+        ))
         .arg(
             Arg::new("at")
                 .long("at")
@@ -49,7 +50,7 @@ pub fn command() -> Command {
             Arg::new("events")
                 .long("events")
                 .action(ArgAction::SetTrue)
-                .help("Show every event in the timeline, not only what took time")
+                .help("Show every event in the timeline, not only what took time, and the sequence of each")
                 .help_heading(HOW),
         )
         .arg(
@@ -100,7 +101,7 @@ impl<'a> Findings<'a> {
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let point = matches.get_one::<String>("at").map(|text| parse_point("--at", text)).transpose()?;
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
     let whole = Point::End;
     let findings: Vec<_> =
         runs.iter().map(|run| Findings::of(run, &prices, point.as_ref().unwrap_or(&whole))).collect();
@@ -134,17 +135,23 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             text
         }
     };
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::all_found(absent)
 }
 
 /// `dashstream export --output otlp`: the spans of all runs that are read.
 pub(super) fn export_spans(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let Gathered { runs, notes, .. } = gather::runs(matches)?;
+    if let Some(limit) = matches.get_one::<u64>("limit") {
+        let why = "spans are made from whole runs: leave it out with --output otlp";
+        return Err(reading::usage("--limit", &limit.to_string(), why));
+    }
+    let Gathered { runs, notes, absent, .. } = gather::runs_of_threads(matches)?;
     let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
     let pairs: Vec<_> = runs.iter().zip(&spans).collect();
     let text = tame::document(format!("{}\n", otlp::traces(&pairs)));
     notes.iter().for_each(|note| reading::remark(&note.to_string()));
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::all_found(absent)
 }
 
 /// A moment within a run.
@@ -219,7 +226,7 @@ fn document(one: &Findings<'_>, with_state: bool) -> Value {
         "graph": run.graph,
         "status": run.status.label(),
         "trace_id": otlp::trace_id(run, spans),
-        "start_time": rfc3339(root.start_us),
+        "start_time": known_rfc3339(root.start_us),
         "duration_us": root.took_us().to_string(),
         "events": run.events.len(),
         "errors": errors,

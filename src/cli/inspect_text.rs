@@ -129,7 +129,10 @@ impl Page {
 
     fn timeline(&self, one: &Findings<'_>, out: &mut String) {
         self.title("Timeline", "", out);
-        let columns = [("", Align::Right), ("", Align::Right), ("", Align::Left), ("", Align::Left)];
+        let mut columns = vec![("", Align::Right), ("", Align::Right), ("", Align::Left), ("", Align::Left)];
+        if self.events {
+            columns.insert(0, ("", Align::Right));
+        }
         let mut sheet = Sheet::new(&columns);
         let mut rows: Vec<Row> = one.spans.all.iter().map(|span| self.span(one, span)).collect();
         if self.events {
@@ -139,7 +142,12 @@ impl Page {
         rows.sort_by_key(|row| (row.order, row.is_event));
         let left_out = rows.len().saturating_sub(LINES_MAX);
         for row in rows.into_iter().take(LINES_MAX) {
-            sheet.coloured(row.colour, vec![row.since, row.took, row.bar, row.text]);
+            let mut cells = vec![row.since, row.took, row.bar, row.text];
+            if self.events {
+                // Of a span, that of the event that began it, or ended it where no other is known.
+                cells.insert(0, one.run.events.get(row.order).map_or(String::new(), number));
+            }
+            sheet.coloured(row.colour, cells);
         }
         sheet.write(&self.style, "  ", out);
         if left_out > 0 {

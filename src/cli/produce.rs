@@ -24,6 +24,8 @@ use crate::producer::{
 use crate::topics::{Cluster, TopicsError};
 use crate::wire::proto::DashStreamMessage;
 
+/// The most that a producer's `event_bytes_max` may be.
+const EVENT_BYTES_MAX: usize = 64 << 20;
 /// How long one event waits for room before it counts as not accepted.
 const ROOM: Duration = Duration::from_secs(60);
 /// Beyond the time that an event may be under way, for the answers to be counted.
@@ -141,6 +143,9 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         let refusals = refusals.clone();
         move |refused| refusals.note(refused)
     }));
+    // As large as a reader of the topic takes, and not larger than a producer can.
+    options.event_bytes_max =
+        usize::try_from(config.kafka.payload_max_bytes).unwrap_or(usize::MAX).min(EVENT_BYTES_MAX);
     options.tenant = matches.get_one::<String>("tenant").cloned().unwrap_or_default();
     if matches.get_flag("keep-secrets") {
         options.redaction = Redaction::Off;
@@ -213,6 +218,19 @@ impl Refusals {
     }
 }
 
+/// In the words of settings, which the options of a producer are not.
+fn said(why: &Why) -> String {
+    match why {
+        Why::TooLarge { what: "event_bytes_max", bytes, limit } => {
+            format!("{bytes} bytes are more than {limit} (kafka.payload_max_bytes, at most {EVENT_BYTES_MAX} here)")
+        }
+        Why::TooLarge { bytes, limit, .. } => {
+            format!("{bytes} bytes, compressed, are more than {limit}, the largest record that is sent")
+        }
+        why => why.to_string(),
+    }
+}
+
 struct Sending {
     pace: Pace,
     read: u64,
@@ -233,7 +251,7 @@ impl Sending {
             Err(Rejected { why, .. }) => {
                 self.rejected += 1;
                 if self.rejected <= NAMED_MAX {
-                    reading::remark(&format!("event {number} is not sent: {why}"));
+                    reading::remark(&format!("event {number} is not sent: {}", said(&why)));
                 }
                 Ok(())
             }

@@ -51,14 +51,11 @@ pub fn with_flags(command: Command, flags: Flags, example: &str) -> Command {
     const WHICH: &str = "Which events (repeat a flag, or use commas, for any of several)";
     const HOW: &str = "How shown";
     let list = |id: &'static str, name: &'static str, help: &'static str| {
-        Arg::new(id)
-            .long(id)
-            .value_name(name)
-            .value_delimiter(',')
-            .action(ArgAction::Append)
-            .help(help)
-            .help_heading(WHICH)
+        Arg::new(id).long(id).value_name(name).action(ArgAction::Append).help(help).help_heading(WHICH)
     };
+    let words = |id, name, help| list(id, name, help).value_delimiter(',');
+    // What producers name may hold a comma.
+    let names = |id, name, help| list(id, name, help).value_parser(|text: &str| Ok::<_, String>(filter::names(text)));
     let mut command = command
         .arg(
             Arg::new("gateway")
@@ -86,20 +83,24 @@ pub fn with_flags(command: Command, flags: Flags, example: &str) -> Command {
                 .help_heading(WHICH),
         )
         .arg(
-            list("partition", "NUMBER", "Only these partitions")
+            words("partition", "NUMBER", "Only these partitions")
                 .value_parser(value_parser!(u32).range(0..=i64::from(i32::MAX))),
         )
-        .arg(list("tenant", "ID", "Only these tenants"))
-        .arg(list("thread", "ID", "Only these runs").visible_alias("thread-id").required(flags.thread_required))
+        .arg(names("tenant", "ID", "Only these tenants; \\, is a comma within an id"))
         .arg(
-            list("kind", "KIND", "Only these kinds of messages, such as event, token_chunk or error")
+            names("thread", "ID", "Only these runs; \\, is a comma within an id")
+                .visible_alias("thread-id")
+                .required(flags.thread_required),
+        )
+        .arg(
+            words("kind", "KIND", "Only these kinds of messages, such as event, token_chunk or error")
                 .value_parser(|text: &str| filter::kind(text)),
         )
         .arg(
-            list("event-type", "TYPE", "Only events of these types, such as NODE_START; or a part, such as error")
+            words("event-type", "TYPE", "Only events of these types, such as NODE_START; or a part, such as error")
                 .value_parser(|text: &str| filter::event_types(text)),
         )
-        .arg(list("node", "NAME", "Only events of these nodes"));
+        .arg(names("node", "NAME", "Only events of these nodes; \\, is a comma within a name"));
     if flags.follow {
         command = command.arg(
             Arg::new("follow")
@@ -180,7 +181,10 @@ pub enum Ended {
 impl Reading {
     /// Reads the flags of [`with_flags`], and the settings of Kafka if that is where from.
     pub fn of(matches: &ArgMatches) -> Result<Self, CliError> {
-        let texts = |id: &str| matches.get_many::<String>(id).unwrap_or_default().cloned().collect::<Vec<_>>();
+        let texts = |id: &str| {
+            let lists = matches.get_many::<Vec<String>>(id).unwrap_or_default();
+            lists.flatten().cloned().collect::<Vec<String>>()
+        };
         let given = |id: &str| matches.try_get_one::<String>(id).ok().flatten();
         let place = match place(matches) {
             Some(place) => place,

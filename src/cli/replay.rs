@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::CliError;
+use super::gather::Unseen;
 use super::reading::{self, Ended, Flags, Reading, Showing};
 use super::show::{Form, line};
 use super::source::{Item, start};
@@ -91,6 +92,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     let stop = Stop::on_signals()?;
     let mut showing = Showing::of(&reading, output);
     let mut before = None;
+    let mut unseen = Unseen::of(&reading);
     let ended = reading.each(&stop, false, |item| {
         let mut last = false;
         if let Item::Event(seen) = item {
@@ -98,6 +100,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             if time.zip(until).is_some_and(|(time, until)| time >= until) {
                 return Ok(ControlFlow::Break(()));
             }
+            unseen.note(seen);
             let pause = time.zip(before).map_or(Duration::ZERO, |(time, before)| pace.pause(before, time));
             if !pause.is_zero() {
                 showing.flush()?;
@@ -114,8 +117,8 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
     });
     // Also where a pause was broken off.
     let ended = ended.map(|ended| if stop.is_asked() && ended == Ended::Enough { Ended::Stopped } else { ended });
-    showing.finish(ended)?;
-    Ok(())
+    let (ended, _found) = showing.finish(ended)?;
+    unseen.finish(ended)
 }
 
 struct Pace {

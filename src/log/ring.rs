@@ -154,6 +154,23 @@ impl Ring {
         Place::InLog { sequence: sequence.unwrap_or_else(|| self.head()) }
     }
 
+    /// The first offset of `partition` from which on all records of the log are of this time or later, by chunks from
+    /// the newest back: looking ends at a chunk that holds an older record. `None`: the newest is older.
+    pub fn since(&self, partition: PartitionId, timestamp_ms: i64) -> Option<Offset> {
+        let log = self.partitions.get(&partition)?;
+        let mut first = None;
+        for (_, sequence) in log.index.iter().rev() {
+            let entries = self.chunk(*sequence)?.entries();
+            for entry in entries.iter().rev() {
+                if entry.timestamp_ms < timestamp_ms {
+                    return first;
+                }
+                first = Some(entry.offset);
+            }
+        }
+        first
+    }
+
     /// The first offset of `partition` that somebody standing at `sequence` has not passed.
     pub fn next_at(&self, partition: PartitionId, sequence: u64) -> Option<Offset> {
         let log = self.partitions.get(&partition)?;
@@ -199,5 +216,41 @@ impl Evicted {
             missed.entry(*partition).and_modify(|range| range.1 = *next).or_insert((*from, *next));
         }
         missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{ChunkBuilder, Outcome};
+    use crate::observe::stats::Gauge;
+    use crate::words::{DropReason, StreamIdentity};
+
+    #[test]
+    fn what_is_of_a_time_or_later_is_found_from_the_newest_back() {
+        let mut ring = Ring::default();
+        let partition = PartitionId(3);
+        ring.open(partition, Offset(10));
+        assert_eq!(ring.since(partition, 0), None);
+        // Two records in each chunk, one each second, and one without a time before all of them.
+        let identity = Arc::new(StreamIdentity { cluster_id: "c".into(), topic: "t".into(), topic_id: [1; 16] });
+        for from in [10, 12, 14] {
+            let gauge = Arc::new(Gauge::default());
+            let mut builder = ChunkBuilder::new(partition, Offset(from), 1 << 16, Arc::clone(&identity), gauge);
+            for offset in from..from + 2 {
+                let timestamp_ms = (offset > 10).then_some(offset as i64 * 1_000);
+                builder.withhold(Offset(offset), timestamp_ms, Outcome::DeadLettered(DropReason::InvalidProtobuf));
+            }
+            assert!(ring.append(builder.finish(0).expect("a chunk")));
+        }
+        let check = |timestamp_ms: i64, expected: Option<u64>| {
+            assert_eq!(ring.since(partition, timestamp_ms), expected.map(Offset), "{timestamp_ms}");
+        };
+        check(0, Some(11));
+        check(12_000, Some(12));
+        check(12_500, Some(13));
+        check(15_000, Some(15));
+        check(15_001, None);
+        assert_eq!(ring.since(PartitionId(4), 0), None);
     }
 }

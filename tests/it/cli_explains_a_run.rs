@@ -334,7 +334,13 @@ fn a_flame_graph_is_drawn_from_stacks() {
 #[test]
 fn what_is_not_there_is_said_with_the_next_step() {
     refused(&["inspect", "--thread", "nobody"], "no run of \"nobody\" is in what was read: look at --from");
-    refused(&["profile", "--thread", "run-1", "--nth", "2"], "no run of \"run-1\" is in what was read");
+    refused(&["profile", "--thread", "run-1", "--nth", "2"], "no run of \"run-1\" --nth 2 is in what was read");
+    refused(&["inspect", "--thread", "acme/run-1"], "Is --tenant acme --thread run-1 meant?");
+    refused(&["inspect", "--thread", "twice#2"], "Is --thread twice --nth 2 meant?");
+    refused(&["replay", "--thread", "nobody", "--speed", "0"], "no event of \"nobody\" matched: look at --from");
+    refused(&["export", "--output", "otlp", "--limit", "1"], "spans are made from whole runs");
+    refused(&["export", "--output", "otlp", "--thread", "nobody"], "look at --from and --thread;");
+    refused(&["export", "--output", "otlp", "--tenant", "nobody"], "no run is in what was read: look at --from and");
     refused(&["inspect", "--thread", "run-1", "--at", "9999"], "the run does not come to \"9999\"");
     refused(&["inspect", "--thread", "run-1", "--at", "soon"], "a sequence such as 40");
     refused(&["diff", "--thread", "run-1"], "two runs are to be compared, these were found: acme/run-1");
@@ -345,4 +351,52 @@ fn what_is_not_there_is_said_with_the_next_step() {
     );
     refused(&["costs", "--price", "large"], "MODEL=INPUT/OUTPUT is meant");
     refused(&["watch"], "watch needs a terminal: use `dashstream tail --follow`");
+}
+
+/// Half of what was asked for is no success, and is shown all the same.
+#[test]
+fn what_is_there_is_shown_beside_what_is_not() {
+    let check = |arguments: &[&str], shown: &str, expected: &str| {
+        let output = output(arguments);
+        let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(out.contains(shown) && errors.contains(expected), "{arguments:?}: {out} {errors}");
+    };
+    let nobody = "no run of \"nobody\" is in what was read";
+    check(&["inspect", "--thread", "run-1,nobody"], "acme/run-1", nobody);
+    check(&["profile", "--thread", "nobody,run-1"], "acme/run-1", nobody);
+    check(&["flamegraph", "--thread", "run-1,nobody", "--output", "folded"], "plan", nobody);
+    check(&["diff", "--thread", "run-1,run-2,nobody"], "acme/run-2", nobody);
+    check(&["diff", "--thread", "run-1,nobody"], "", nobody);
+    check(&["costs", "--thread", "run-1,nobody"], "small", "no event of \"nobody\" matched");
+    check(&["export", "--thread", "run-1,nobody", "--output", "otlp"], "run-1", nobody);
+    check(&["inspect", "--thread", "twice", "--nth", "1,9"], "acme/twice", "no run of \"twice\" --nth 9 is");
+    check(&["replay", "--thread", "run-1,nobody", "--speed", "0"], "GRAPH_END", "no event of \"nobody\" matched");
+}
+
+/// What a filter leaves out is not lost: neither where it filters, nor in a file that was exported with it.
+#[test]
+fn what_a_filter_left_out_is_not_missing() {
+    let inspected = said(&["inspect", "--thread", "run-1", "--kind", "event"]);
+    assert!(!inspected.contains("missing"), "{inspected}");
+    let folder = scratch("filtered");
+    let check = |filter: &[&str], missing: u64| {
+        for form in ["json", "jsonl"] {
+            let file = folder.join(format!("{}.{form}", filter.len()));
+            let file = file.to_str().expect("UTF-8");
+            said(&[&["export", "--output", form, "--to", file], filter].concat());
+            let again = document(&["export", "--file", file]);
+            assert_eq!(again["missing_sequences"], missing, "{form} {filter:?}");
+            let listed = document(&["runs", "--file", file, "--output", "json"]);
+            let runs = listed["runs"].as_array().expect("runs").iter();
+            let sum: u64 = runs.filter_map(|run| run["missing_sequences"].as_u64()).sum();
+            assert_eq!(sum, missing, "{form} {filter:?}");
+            let inspected = said(&["inspect", "--file", file, "--thread", "run-2"]);
+            assert_eq!(inspected.contains("1 sequence missing, the first is 3"), missing == 1, "{form}: {inspected}");
+            let told = said(&["tail", "--file", file]);
+            assert_eq!(told.matches("are missing").count() as u64, missing, "{form}: {told}");
+        }
+    };
+    check(&["--kind", "event"], 0);
+    check(&[], 1);
 }

@@ -117,7 +117,9 @@ fn an_empty_topic_is_no_error() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("empty", 2);
     assert_eq!(of_topic(&kafka, &topic, &["tail"]).expect("tail").out, "");
-    assert_eq!(of_topic(&kafka, &topic, &["replay", "--thread", "x"]).expect("replay").out, "");
+    // A run that is named is asked for.
+    let replayed = of_topic(&kafka, &topic, &["replay", "--thread", "x"]);
+    assert_eq!((replayed.code, replayed.out.as_str()), (Some(2), ""), "{}", replayed.err);
     assert_eq!(of_topic(&kafka, &topic, &["runs", "--output", "jsonl"]).expect("runs").out, "");
     let document = of_topic(&kafka, &topic, &["export"]).expect("export").out;
     let document: Value = serde_json::from_str(&document).expect("JSON");

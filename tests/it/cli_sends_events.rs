@@ -117,6 +117,25 @@ fn what_cannot_be_sent_is_named() {
     let broken = produce(&format!("{}no JSON\n", event("t-3")));
     assert_eq!((broken.code, &counts(&broken)["delivered"]), (Some(2), &1.into()), "{broken:?}");
     assert_eq!(kafka.read(&topic).len(), 3);
+    // As large as readers take it, and what is larger is refused by the name of the setting.
+    let large = format!(
+        "{{\"thread_id\":\"t\",\"event_type\":\"NODE_START\",\"attributes\":{{\"a\":\"{}\"}}}}\n",
+        "x".repeat(2_000_000)
+    );
+    assert_eq!(counts(&produce(&large))["delivered"], 1);
+    let file = Scratch::file("large.jsonl", &large);
+    let small = ["produce", file.path(), "--kafka-payload-max-bytes", "1MiB", "--output", "json"];
+    let small = of_topic(&kafka, &topic, &small);
+    assert_eq!(small.code, Some(1), "{small:?}");
+    assert!(small.err.contains("are more than 1048576 (kafka.payload_max_bytes"), "{small:?}");
+    // What is wrong is quoted, with its field.
+    for (object, expected) in [
+        ("{\"thread_id\":\"t\",\"sequence\":-1}", "sequence is -1"),
+        ("{\"thread_id\":\"t\",\"event_type\":\"BOGUS\"}", "event_type is \"BOGUS\""),
+    ] {
+        let refused = produce(object);
+        assert!(refused.code == Some(2) && refused.err.contains(expected), "{refused:?}");
+    }
 
     // What Kafka refuses has a reason.
     kafka.create(&format!("{topic}-small"), 1, &[("max.message.bytes", "1000")]);

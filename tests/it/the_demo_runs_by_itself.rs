@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::broker::die_with_parent;
+use crate::harness::command::answer;
 use crate::harness::gateway::signal;
 use crate::harness::http::{self, Metrics};
 use crate::harness::json::JsonClient;
@@ -91,6 +92,15 @@ fn the_demo_runs_by_itself() {
     assert!(seen.gaps.iter().all(|(.., reason)| reason == "dead_lettered" || reason == "null"), "{:?}", seen.gaps);
     for (partition, last) in seen.cursor() {
         assert_eq!(seen.missing(partition, 0, last + 1), [0; 0], "partition {partition}");
+    }
+
+    // By time too, which the embedded broker looks nothing up by.
+    let url = format!("ws://{}", demo.service);
+    for (from, expected) in [("1h", 5), ("2999-01-01T00:00:00Z", 0)] {
+        let tail = ["tail", "--gateway", &url, "--from", from, "--limit", "5", "--output", "jsonl"];
+        let shown = answer(&tail).expect(from);
+        let events = shown.objects().into_iter().filter(|object| object.get("message_id").is_some());
+        assert_eq!(events.count(), expected, "{from}: {shown:?}");
     }
 
     let mut v1 = V1Client::connect(demo.service);

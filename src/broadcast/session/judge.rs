@@ -290,8 +290,10 @@ impl Session {
             let high = world.watermarks.bounds.get(&partition).map(|(_, high)| *high).filter(|_| known);
             let at_time = judging.time.as_ref().map(|time| {
                 let offsets = time.offsets.as_ref()?;
-                // No record is that late: what comes from now on is.
-                offsets.get(&partition).copied().or(bounds.map(|(_, next)| next))
+                // Where Kafka knows no record that is that late, the log may: a broker that is embedded looks nothing
+                // up by time. Else what comes from now on is.
+                let known = offsets.get(&partition).copied();
+                known.or_else(|| world.ring.since(partition, time.timestamp_ms)).or(bounds.map(|(_, next)| next))
             });
             let (answer, want) = match (ask, bounds, high) {
                 // No log, or nothing that Kafka said.

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::analysis::life::{Beat, Life, Sign};
 use crate::analysis::runs::is_failure;
 use crate::cli::show::line;
 use crate::cli::source::{Item, Seen};
-use crate::wire::proto::EventType;
 use crate::wire::proto::dash_stream_message::Message as Payload;
 use crate::words::PartitionId;
 
@@ -21,51 +21,14 @@ pub(super) struct Run {
     pub(super) nth: u32,
     /// Of its first event that was read.
     pub(super) partition: PartitionId,
-    /// Of its earliest and latest event, by the producer's clock, else Kafka's, µs since the epoch.
-    first_us: Option<i64>,
-    last_us: Option<i64>,
+    /// By the producer's clock, else Kafka's.
+    pub(super) life: Life,
     pub(super) events: u64,
     pub(super) errors: u64,
     pub(super) missing: u64,
     pub(super) duplicates: u64,
-    began: bool,
-    /// When its graph said that it started and that it ended, if a time was said.
-    start_us: Option<i64>,
-    end_us: Option<i64>,
-    /// The last word on it: true is done, false is failed.
-    end: Option<bool>,
     /// Number of the event by which it was seen last.
     seen: u64,
-}
-
-impl Run {
-    pub(super) fn status(&self) -> &'static str {
-        match (self.end, self.began) {
-            (Some(true), _) => "done",
-            (Some(false), _) => "failed",
-            (None, true) => "running",
-            (None, false) => "partial",
-        }
-    }
-
-    /// Whether a start at this time is that of another run, and not its own that came late.
-    fn is_over(&self, time: Option<i64>) -> bool {
-        self.end.is_some() && (self.began || time > self.first_us)
-    }
-
-    /// When its graph started; if that was not seen, its first event.
-    pub(super) fn began_us(&self) -> Option<i64> {
-        self.start_us.or(self.first_us)
-    }
-
-    /// When its graph ended; if that was not seen, its last event so far. Never before it began.
-    pub(super) fn ended_us(&self) -> Option<i64> {
-        self.end_us.or(self.last_us).max(self.began_us())
-    }
-
-    pub(super) fn duration_us(&self) -> Option<i64> {
-        Some(self.ended_us()?.saturating_sub(self.began_us()?))
-    }
 }
 
 type Thread = (String, String);
@@ -113,7 +76,7 @@ impl Table {
     pub(super) fn latest(&self, limit: usize) -> Vec<&Run> {
         let mut runs: Vec<_> = self.runs.values().collect();
         runs.sort_by(|left, right| {
-            let key = |run: &&Run| (run.began_us(), run.partition);
+            let key = |run: &&Run| (run.life.began_us(), run.partition);
             key(left)
                 .cmp(&key(right))
                 .then_with(|| (&left.tenant, &left.thread, left.nth).cmp(&(&right.tenant, &right.thread, right.nth)))
@@ -129,18 +92,18 @@ impl Table {
         }
         self.events += 1;
         let thread = (header.tenant_id.clone(), header.thread_id.clone());
-        let time = Some(header.timestamp_us).filter(|time| *time != 0);
-        let time = time.or(seen.timestamp_ms.map(|ms| ms.saturating_mul(1_000)));
-        let event_type = match &seen.message.message {
-            Some(Payload::Event(event)) => event.event_type(),
-            _ => EventType::Unspecified,
+        let kafka_us = seen.timestamp_ms.unwrap_or(0).saturating_mul(1_000);
+        let sign = match &seen.message.message {
+            Some(Payload::Event(event)) => Sign::of_type(event.event_type()),
+            _ => None,
         };
-        let starts = event_type == EventType::GraphStart && !repeated;
+        let at_us = if header.timestamp_us != 0 { header.timestamp_us } else { kafka_us };
+        let beat = Beat { sign, at_us, sequence: header.sequence };
         let nth = match self.current.get(&thread) {
             None => 1,
             Some(nth) => {
-                let over = self.runs.get(&(thread.clone(), *nth)).is_some_and(|run| run.is_over(time));
-                nth.saturating_add(u32::from(starts && over))
+                let over = self.runs.get(&(thread.clone(), *nth)).is_some_and(|run| run.life.is_over(beat));
+                nth.saturating_add(u32::from(over && !repeated))
             }
         };
         let key = (thread, nth);
@@ -153,33 +116,19 @@ impl Table {
             thread: key.0.1.clone(),
             nth,
             partition: seen.partition,
-            first_us: time,
-            last_us: time,
+            life: Life::default(),
             events: 0,
             errors: 0,
             missing: 0,
             duplicates: 0,
-            began: false,
-            start_us: None,
-            end_us: None,
-            end: None,
             seen: 0,
         });
         self.by_seen.remove(&run.seen);
         run.seen = self.events;
         self.by_seen.insert(self.events, key);
         run.events += 1;
-        if let Some(time) = time {
-            run.first_us = Some(run.first_us.map_or(time, |first| first.min(time)));
-            run.last_us = Some(run.last_us.map_or(time, |last| last.max(time)));
-        }
+        run.life.note(beat);
         run.errors += u64::from(is_failure(&seen.message));
-        match event_type {
-            EventType::GraphStart if !run.began => (run.began, run.start_us) = (true, time),
-            EventType::GraphEnd => (run.end, run.end_us) = (Some(true), time),
-            EventType::GraphError => (run.end, run.end_us) = (Some(false), time),
-            _ => {}
-        }
     }
 
     fn forget_oldest(&mut self) {
@@ -197,7 +146,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::proto::{DashStreamMessage, Event, Header};
+    use crate::wire::proto::{DashStreamMessage, Event, EventType, Header};
     use crate::words::Offset;
 
     fn event(thread: &str, time: i64, event_type: EventType) -> Item {
@@ -225,18 +174,27 @@ mod tests {
             event("a", 45, EventType::NodeEnd),
             event("c", 60, EventType::GraphError),
             event("d", 0, EventType::NodeStart),
+            event("e", 70, EventType::GraphStart),
+            event("e", 75, EventType::GraphError),
+            event("e", 79, EventType::GraphEnd),
+            event("f", 80, EventType::GraphStart),
+            event("f", 85, EventType::HumanInterrupt),
             event("", 1, EventType::NodeStart),
         ] {
             table.note(&item);
         }
         let runs = table.latest(9);
-        let seen = |run: &&Run| (run.thread.clone(), run.status(), run.events, run.errors, run.duration_us());
+        let seen =
+            |run: &&Run| (run.thread.clone(), run.life.status().label(), run.events, run.errors, run.life.took_us());
         let found: Vec<_> = runs.iter().map(seen).collect();
         let expected = [
             ("a", "done", 4, 1, Some(10)),
             ("b", "running", 1, 0, Some(0)),
             ("c", "failed", 1, 1, Some(0)),
-            ("d", "partial", 1, 0, Some(0)),
+            // Failed stays failed, until the first end.
+            ("e", "failed", 3, 1, Some(5)),
+            ("f", "waiting", 2, 0, Some(5)),
+            ("d", "running", 1, 0, Some(0)),
         ];
         assert_eq!(
             found,
@@ -261,7 +219,8 @@ mod tests {
         // Its own start, late.
         note(&[event("b", 20, EventType::GraphEnd), event("b", 15, EventType::GraphStart)]);
         let runs = table.latest(9);
-        let seen = |run: &&Run| (run.thread.clone(), run.nth, run.status(), run.events, run.duration_us());
+        let seen =
+            |run: &&Run| (run.thread.clone(), run.nth, run.life.status().label(), run.events, run.life.took_us());
         let expected = [("a", 1, "done", 3, 20), ("b", 1, "done", 2, 5), ("a", 2, "failed", 3, 20)];
         assert_eq!(
             runs.iter().map(seen).collect::<Vec<_>>(),

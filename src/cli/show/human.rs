@@ -11,7 +11,7 @@ use super::line;
 use super::tame::is_obeyed;
 use super::terminal::Screen;
 use crate::analysis::runs::is_failure;
-use crate::analysis::text::counted;
+use crate::analysis::text::{counted, duration};
 use crate::cli::source::{Item, Seen};
 use crate::wire::json::{data_json, event_type_name};
 use crate::wire::proto::dash_stream_message::Message as Payload;
@@ -175,7 +175,7 @@ fn gist(seen: &Seen) -> (String, String, String) {
         Some(Payload::ExecutionTrace(trace)) => {
             let nodes = counted(trace.nodes_executed.len() as u64, "node");
             let end = if trace.completed { "completed" } else { "not completed" };
-            let took = took(i64::try_from(trace.total_duration_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
+            let took = duration(i64::try_from(trace.total_duration_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
             let gist = format!("{nodes} in {took}, {} tokens, {end}", trace.total_tokens);
             (name(Kind::ExecutionTrace), trace.execution_id.clone(), gist)
         }
@@ -186,7 +186,7 @@ fn gist(seen: &Seen) -> (String, String, String) {
 fn event_gist(event: &Event) -> String {
     let mut gist = String::new();
     if event.duration_us != 0 {
-        gist.push_str(&took(event.duration_us));
+        gist.push_str(&duration(event.duration_us));
     }
     let mut json = Vec::new();
     for (key, value) in &event.attributes {
@@ -229,7 +229,7 @@ fn tool_gist(tool: &ToolExecution) -> String {
     let stage = ExecutionStage::try_from(tool.stage).map_or("?", |stage| stage.as_str_name());
     let mut gist = stage.trim_start_matches("EXECUTION_STAGE_").to_ascii_lowercase();
     if tool.duration_us != 0 {
-        gist.push_str(&format!(" in {}", took(tool.duration_us)));
+        gist.push_str(&format!(" in {}", duration(tool.duration_us)));
     }
     if !tool.error.is_empty() {
         gist.push_str(&format!(": {}", tool.error));
@@ -253,20 +253,6 @@ fn metrics_gist(metrics: &Metrics) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// A duration as people say it.
-pub fn took(micros: i64) -> String {
-    match micros {
-        ..1_000 => format!("{micros} µs"),
-        1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
-        1_000_000..60_000_000 => format!("{:.2} s", micros as f64 / 1e6),
-        _ => {
-            let seconds = micros / 1_000_000;
-            let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-            if hours > 0 { format!("{hours}h{minutes:02}m{seconds:02}s") } else { format!("{minutes}m{seconds:02}s") }
-        }
-    }
-}
-
 /// `MM-DD HH:MM:SS.mmm`, UTC.
 pub fn clock(micros: i64) -> String {
     let Some(time) = moment(micros) else { return "-".to_owned() };
@@ -283,8 +269,13 @@ pub fn clock(micros: i64) -> String {
 
 /// RFC 3339 with microseconds, UTC; `-` for a time beyond the calendar.
 pub fn rfc3339(micros: i64) -> String {
-    let Some(time) = moment(micros) else { return "-".to_owned() };
-    format!(
+    known_rfc3339(micros).unwrap_or_else(|| "-".to_owned())
+}
+
+/// The same for programs, to which `-` is no time.
+pub fn known_rfc3339(micros: i64) -> Option<String> {
+    let time = moment(micros).filter(|time| time.year() >= 0)?;
+    Some(format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
         time.year(),
         u8::from(time.month()),
@@ -293,7 +284,7 @@ pub fn rfc3339(micros: i64) -> String {
         time.minute(),
         time.second(),
         time.microsecond()
-    )
+    ))
 }
 
 fn moment(micros: i64) -> Option<OffsetDateTime> {

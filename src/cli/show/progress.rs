@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::human::took;
-use crate::analysis::text::count;
+use crate::analysis::text::{count, duration};
 use crate::cli::source::{Progress, Source};
 
 /// The bar moves this often.
@@ -79,7 +78,7 @@ fn style(known: bool, bytes: bool) -> ProgressStyle {
             // A second at least: where nothing is left, there is nothing to wait for.
             let seconds = state.eta().as_secs().max(1);
             match i64::try_from(seconds.saturating_mul(1_000_000)) {
-                Ok(us @ 60_000_000..) => write!(out, "{} left", took(us)),
+                Ok(us @ 60_000_000..) => write!(out, "{} left", duration(us)),
                 _ => write!(out, "{seconds} s left"),
             }
             .ok();

@@ -58,7 +58,7 @@ impl Tally {
 
     /// What ends a JSON document, from the bracket behind the events.
     pub(super) fn close(&self, extent: Extent, out: &mut Vec<u8>) {
-        let time = |time: Option<i64>| time.map(super::human::rfc3339);
+        let time = |time: Option<i64>| time.and_then(super::human::known_rfc3339);
         let duration = self.last_us.zip(self.first_us).map_or(0, |(last, first)| last.saturating_sub(first));
         let fields = [
             ("total_events", serde_json::json!(self.events)),

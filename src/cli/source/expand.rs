@@ -30,6 +30,8 @@ pub(super) struct Expander {
     filter: Filter,
     order: Order,
     payload_max_bytes: usize,
+    /// Whoever wrote the records down saw all events, and said what was missing.
+    told_missing: bool,
 }
 
 impl Expander {
@@ -40,7 +42,13 @@ impl Expander {
             filter,
             order: Order::default(),
             payload_max_bytes,
+            told_missing: false,
         }
+    }
+
+    /// Leaves it to others to say which sequences are missing.
+    pub(super) fn without_missing(self) -> Self {
+        Self { told_missing: true, ..self }
     }
 
     /// Appends what the record holds.
@@ -80,7 +88,7 @@ impl Expander {
         if !wanted {
             // Sequences are followed all the same, or the next one would look like a gap.
             for meta in &self.scan.events {
-                found(&mut self.order, &self.filter, record, meta, body, out);
+                found(&mut self.order, (&self.filter, self.told_missing), record, meta, body, out);
             }
             return Ok(());
         }
@@ -89,7 +97,7 @@ impl Expander {
         let mut events = single_messages(message);
         for (index, meta) in (0u32..).zip(&self.scan.events) {
             let Some(message) = events.next() else { break };
-            found(&mut self.order, &self.filter, record, meta, body, out);
+            found(&mut self.order, (&self.filter, self.told_missing), record, meta, body, out);
             if self.filter.matches(meta, body) {
                 out.push_back(Item::Event(Seen {
                     partition: record.partition,
@@ -108,7 +116,7 @@ impl Expander {
 /// Tells what an event says about those before it.
 fn found(
     order: &mut Order,
-    filter: &Filter,
+    (filter, told_missing): (&Filter, bool),
     record: &Record<'_>,
     meta: &EventMeta,
     body: &[u8],
@@ -121,6 +129,7 @@ fn found(
     let found = order.check(tenant, thread, record.instance, meta.sequence, meta.message_id.of(body));
     if let Some((from, to)) = found.missing
         && filter.keeps_runs_whole()
+        && !told_missing
     {
         out.push_back(Item::Missing { tenant: tenant.to_owned(), thread: thread.to_owned(), from, to });
     }

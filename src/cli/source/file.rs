@@ -1,5 +1,5 @@
 //! An exported file as a source. Its events are made into records again and go the way of all records, so that the
-//! filter, gaps and duplicates mean the same.
+//! filter and duplicates mean the same. Which sequences were missing is said by the file, which may hold only a part.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -32,7 +32,9 @@ pub(super) struct FileSource {
 struct Taker {
     from: From,
     partitions: Vec<PartitionId>,
-    open_filter: bool,
+    filter: Filter,
+    /// What was missing before the event that comes next.
+    missing: Option<Item>,
     expander: Expander,
     value: Vec<u8>,
     out: VecDeque<Item>,
@@ -53,9 +55,10 @@ impl FileSource {
         let taker = Taker {
             from: ask.from,
             partitions: ask.partitions.clone(),
-            open_filter: ask.filter == Filter::default(),
-            // Whoever exported it has decoded it before.
-            expander: Expander::new(ask.filter.clone(), usize::MAX),
+            filter: ask.filter.clone(),
+            missing: None,
+            // Whoever exported it has decoded it before, and seen what its filter left out.
+            expander: Expander::new(ask.filter.clone(), usize::MAX).without_missing(),
             value: Vec::new(),
             out: VecDeque::new(),
             objects: 0,
@@ -125,9 +128,11 @@ impl Taker {
         let thawed = thaw(object).map_err(|error| Refused(format!("object {}: {error}", self.objects)))?;
         match thawed {
             Thawed::Event(seen) => {
+                let missing = self.missing.take();
                 if !self.wanted(seen.partition, seen.offset, seen.timestamp_ms) {
                     return Ok(());
                 }
+                self.out.extend(missing);
                 frame_plain(&seen.message.encode_to_vec(), &mut self.value);
                 let before = self.out.len();
                 let record = Record {
@@ -146,7 +151,7 @@ impl Taker {
                 }
             }
             Thawed::Bad(bad) => {
-                if self.open_filter && self.wanted(bad.partition, bad.offset, bad.timestamp_ms) {
+                if self.filter == Filter::default() && self.wanted(bad.partition, bad.offset, bad.timestamp_ms) {
                     self.out.push_back(Item::Bad(bad));
                 }
             }
@@ -158,8 +163,17 @@ impl Taker {
                 }
             }
             Thawed::StreamChanged => self.out.push_back(Item::StreamChanged),
-            // Found again by the events themselves.
-            Thawed::Finding => {}
+            Thawed::Missing(item) => {
+                let whole = self.partitions.is_empty() && self.from == From::Earliest;
+                match &item {
+                    Item::Missing { tenant, thread, .. }
+                        if !self.filter.keeps_runs_whole() || !self.filter.wants(tenant, thread) => {}
+                    _ if whole => self.out.push_back(item),
+                    _ => self.missing = Some(item),
+                }
+            }
+            // Found again by the ids of the events themselves.
+            Thawed::Duplicate => {}
         }
         Ok(())
     }

@@ -57,6 +57,21 @@ fn among(list: &[String], text: &str) -> bool {
     list.iter().any(|wanted| wanted == text)
 }
 
+/// The names that a text lists: a comma stands between two of them, and `\,` for a comma within one.
+pub fn names(text: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let escaped = letter == '\\' && letters.next_if_eq(&',').is_some();
+        match (letter, names.last_mut()) {
+            (',', _) => names.push(String::new()),
+            (_, Some(name)) => name.push(if escaped { ',' } else { letter }),
+            (_, None) => {}
+        }
+    }
+    names
+}
+
 /// A kind by its name. Batches are expanded, so none is ever seen.
 pub fn kind(text: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.into_iter().filter(|kind| *kind != Kind::EventBatch);
@@ -130,6 +145,18 @@ mod tests {
         check(Filter { event_types: vec![EventType::NodeStart], ..Filter::default() }, true, false);
         check(Filter { event_types: vec![EventType::NodeEnd], ..Filter::default() }, false, false);
         check(Filter { nodes: list("plan"), ..Filter::default() }, true, false);
+    }
+
+    #[test]
+    fn a_comma_stands_between_names_or_with_a_backslash_within_one() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(names(text), expected, "{text}");
+        check("", &[""]);
+        check("a", &["a"]);
+        check("a,b", &["a", "b"]);
+        check("a\\,b,c", &["a,b", "c"]);
+        check("\\,", &[","]);
+        check("a\\b\\", &["a\\b\\"]);
+        check("é,,x", &["é", "", "x"]);
     }
 
     #[test]

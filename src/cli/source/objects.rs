@@ -73,7 +73,9 @@ pub(in crate::cli) fn each_event<E: From<SourceError>>(
                 Thawed::Event(seen) => {
                     enough = !each(objects, seen.message).map_err(Failed::Handler)?;
                 }
-                Thawed::Bad(_) | Thawed::Gap(_) | Thawed::StreamChanged | Thawed::Finding => passed_over += 1,
+                Thawed::Bad(_) | Thawed::Gap(_) | Thawed::StreamChanged | Thawed::Missing(_) | Thawed::Duplicate => {
+                    passed_over += 1
+                }
             }
             Ok(())
         });

@@ -1,7 +1,7 @@
 //! Cuts what `export` wrote into the JSON objects of its events, without holding more than one of them. Pure.
 //!
-//! One object after the other (jsonl), or one object with a list `events` (json), pretty or not: which it is shows by
-//! itself. Only brackets and strings are looked at; whether an object is JSON is for its reader to judge.
+//! One object after the other (jsonl), or one object with a list `events` and then perhaps a list `findings` (json),
+//! pretty or not: which it is shows by itself. Only brackets and strings are looked at; whether an object is JSON is for its reader to judge.
 
 /// A larger object is hardly an event.
 pub(super) const OBJECT_BYTES_MAX: usize = 256 << 20;
@@ -25,7 +25,7 @@ pub(super) struct Splitter {
     depth: u32,
     in_string: bool,
     escaped: bool,
-    /// Within the list of events, which stands at depth 2; its objects are what is wanted.
+    /// Within the list of events, or of findings, at depth 2; its objects are what is wanted.
     in_events: bool,
     /// Where the string began that was read last at depth 1, to know the list by its name.
     string_from: usize,
@@ -67,7 +67,13 @@ impl Splitter {
                 b'"' => {
                     self.in_string = false;
                     let text = self.object.get(self.string_from..).unwrap_or_default();
-                    self.named_events = self.depth == 1 && text == b"\"events\"";
+                    let is_list = match text {
+                        b"\"events\"" => true,
+                        // Behind the events of a document; a line of its own has no such list.
+                        b"\"findings\"" => self.object.first() == Some(&b'~'),
+                        _ => false,
+                    };
+                    self.named_events = self.depth == 1 && is_list;
                 }
                 _ => {}
             }
@@ -164,6 +170,12 @@ mod tests {
             &["{\"a\": [{}]}"],
         );
         check("{\"events\":[],\"total_events\":0}", &[]);
+        check(
+            "{\"events\":[{\"a\":1}],\"n\":1,\"findings\":[\n{\"b\":[{}]},\n{\"c\":2}\n]}\n",
+            &["{\"a\":1}", "{\"b\":[{}]}", "{\"c\":2}"],
+        );
+        check("{\"events\":[],\"findings\":[{\"b\":1}],\"n\":{\"c\":[1]}}", &["{\"b\":1}"]);
+        check("{\"findings\":[{\"b\":1}]}", &["{\"findings\":[{\"b\":1}]}"]);
         // A line that only says the word.
         check("{\"events\":1}\n{\"events\":{\"a\":[{}]}}", &["{\"events\":1}", "{\"events\":{\"a\":[{}]}}"]);
     }

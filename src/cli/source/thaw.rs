@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -30,8 +32,9 @@ pub(super) enum Thawed {
     Gap(Item),
     /// What follows is another stream.
     StreamChanged,
-    /// Something that was found out about events, and is found out again.
-    Finding,
+    Missing(Item),
+    /// It stands before the event that it is about, whose id says the same.
+    Duplicate,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +43,21 @@ pub(super) enum ThawError {
     Json(#[from] serde_json::Error),
     #[error("there is no kind {0:?}")]
     Kind(String),
-    #[error("{field} is not {what}")]
-    Field { field: &'static str, what: &'static str },
+    #[error("{field} is {value}, which is not {what}")]
+    Field { field: &'static str, value: String, what: &'static str },
 }
+
+impl ThawError {
+    fn field(field: &'static str, value: impl std::fmt::Debug, what: &'static str) -> Self {
+        let value = format!("{value:?}");
+        let cut = value.char_indices().nth(VALUE_CHARS_MAX).map_or(value.len(), |(at, _)| at);
+        let dots = if cut < value.len() { "…" } else { "" };
+        Self::Field { field, value: format!("{}{dots}", value.get(..cut).unwrap_or_default()), what }
+    }
+}
+
+/// Of a value that is quoted in an error.
+const VALUE_CHARS_MAX: usize = 60;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -50,9 +65,9 @@ struct Line<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(default)]
     message_id: String,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "whole::sequence")]
     sequence: u64,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "whole::timestamp_micros")]
     timestamp_micros: i64,
     #[serde(default)]
     tenant_id: String,
@@ -62,7 +77,7 @@ struct Line<'a> {
     event_type: String,
     #[serde(default)]
     node_id: String,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "whole::duration_us")]
     duration_us: i64,
     #[serde(default)]
     llm_request_id: String,
@@ -107,13 +122,19 @@ pub(super) fn thaw(object: &[u8]) -> Result<Thawed, ThawError> {
             return Ok(Thawed::Gap(Item::Gap { partition, from, to, reason }));
         }
         "stream_changed" => return Ok(Thawed::StreamChanged),
-        "missing" | "duplicate" => return Ok(Thawed::Finding),
+        "missing" => {
+            let Line { tenant_id: tenant, thread_id: thread, from, to, .. } = line;
+            return Ok(Thawed::Missing(Item::Missing { tenant, thread, from, to }));
+        }
+        "duplicate" => return Ok(Thawed::Duplicate),
         _ => {}
     }
     let key = match &line.key {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.clone().into_bytes()),
-        Some(other) => Some(bytes_of(other).ok_or(ThawError::Field { field: "key", what: "text or {\"base64\": …}" })?),
+        Some(other) => {
+            Some(bytes_of(other).ok_or_else(|| ThawError::field("key", Shown(other), "text or {\"base64\": …}"))?)
+        }
     };
     let (index_in_record, timestamp_ms) = (line.index, line.timestamp_ms);
     let message = DashStreamMessage { message: Some(payload(&kind, line)?) };
@@ -123,7 +144,7 @@ pub(super) fn thaw(object: &[u8]) -> Result<Thawed, ThawError> {
 fn payload(kind: &str, line: Line<'_>) -> Result<Payload, ThawError> {
     let header = |message_type: MessageType| -> Result<Option<Header>, ThawError> {
         Ok(Some(Header {
-            message_id: hex(&line.message_id).ok_or(ThawError::Field { field: "message_id", what: "hex" })?,
+            message_id: hex(&line.message_id).ok_or_else(|| ThawError::field("message_id", &line.message_id, "hex"))?,
             timestamp_us: line.timestamp_micros,
             tenant_id: line.tenant_id.clone(),
             thread_id: line.thread_id.clone(),
@@ -156,7 +177,7 @@ fn payload(kind: &str, line: Line<'_>) -> Result<Payload, ThawError> {
 
 fn event_type(name: &str) -> Result<i32, ThawError> {
     let known = |text: &str| EventType::from_str_name(text).map(|known| known as i32);
-    enumerated(name, "EVENT_TYPE_", known).ok_or(ThawError::Field { field: "event_type", what: "an event type" })
+    enumerated(name, "EVENT_TYPE_", known).ok_or_else(|| ThawError::field("event_type", name, "an event type"))
 }
 
 /// The number of an enum value by its name without prefix, or of `UNKNOWN_<n>`.
@@ -214,18 +235,64 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     Some(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
-/// A number, or its decimal text.
-fn number<'de, D: Deserializer<'de>, T: std::str::FromStr + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either<T> {
-        Number(T),
-        Text(String),
+/// JSON as it is written.
+struct Shown<'a>(&'a Value);
+
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)
     }
-    match Either::<T>::deserialize(reader)? {
-        Either::Number(number) => Ok(number),
-        Either::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("a whole number is meant")),
+}
+
+/// A whole number of `field`, or its decimal text.
+fn number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(field: &'static str, reader: D) -> Result<T, D::Error> {
+    struct Whole<T>(&'static str, PhantomData<T>);
+    impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
+        type Value = T;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(formatter, "a whole number for {}", self.0)
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+            let refused = || E::custom(format!("{} is {number}, which is out of its range", self.0));
+            T::try_from(number.into()).map_err(|_| refused())
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
+            let refused = || E::custom(format!("{} is {number}, which is out of its range", self.0));
+            T::try_from(number.into()).map_err(|_| refused())
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            let number = text.parse::<i128>().ok().and_then(|number| T::try_from(number).ok());
+            number.ok_or_else(|| E::custom(ThawError::field(self.0, text, "a whole number in its range")))
+        }
     }
+    reader.deserialize_any(Whole(field, PhantomData))
+}
+
+/// [`number`] for serde, which does not say which field it reads.
+mod whole {
+    use super::{Deserializer, number};
+
+    macro_rules! whole {
+        ($($field:ident),*) => {
+            $(pub(super) fn $field<'de, D: Deserializer<'de>, T: TryFrom<i128>>(reader: D) -> Result<T, D::Error> {
+                number(stringify!($field), reader)
+            })*
+        };
+    }
+    whole!(
+        sequence,
+        timestamp_micros,
+        duration_us,
+        duration_ms,
+        total_duration_ms,
+        prompt_tokens,
+        completion_tokens,
+        total_tokens
+    );
 }
 
 fn metric(value: &Value) -> Option<Metric> {

@@ -19,6 +19,7 @@ use super::gather::ExplainError;
 use super::reading::{self, Flags, Reading, now_ms};
 use super::source::{self, Item, Place, Source};
 use super::stop::Stop;
+use crate::analysis::life::STATUSES;
 use model::{Key, Model};
 
 const FLAGS: Flags = Flags { from: "-200", follow: false, limit: None, forms: &[], thread_required: false };
@@ -30,11 +31,11 @@ const FRAME: Duration = Duration::from_millis(66);
 const GLANCE: Duration = Duration::from_millis(1);
 
 pub fn command() -> Command {
-    let command = Command::new("watch").about("Follow live runs on the whole screen").long_about(
+    let command = Command::new("watch").about("Follow live runs on the whole screen").long_about(format!(
         "Shows runs as they go: which are under way and in which node, tokens as they stream, errors, what is missing. \
-         Keys stand at the bottom. It begins with what is 200 records old, or where --from says, and goes on until q. \
-         Needs a terminal; `dashstream tail --follow` is for pipes.",
-    );
+         Keys stand at the bottom. {STATUSES} It begins with what is 200 records old, or where --from says, and goes on until q. \
+         Needs a terminal; `dashstream tail --follow` is for pipes."
+    ));
     reading::with_flags(
         command,
         FLAGS,

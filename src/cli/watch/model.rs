@@ -72,8 +72,8 @@ impl Shown {
     fn shows(self, run: &LiveRun) -> bool {
         match self {
             Shown::All => true,
-            Shown::UnderWay => !run.ended,
-            Shown::Trouble => run.status == Status::Failed || run.error_count > 0 || run.missing > 0,
+            Shown::UnderWay => !run.has_ended(),
+            Shown::Trouble => run.status() == Status::Failed || run.error_count > 0 || run.missing > 0,
         }
     }
 }

@@ -88,7 +88,7 @@ impl Painter {
                 (format!("CONNECTION LOST, trying again in {retry}: {}", plain(why)), Color::Red)
             }
         };
-        let of = |status: Status| model.live.newest_first().filter(|run| run.status == status).count();
+        let of = |status: Status| model.live.newest_first().filter(|run| run.status() == status).count();
         let counts = format!(
             "{} running, {} waiting, {} done, {} failed  {} events",
             of(Status::Running),
@@ -144,7 +144,7 @@ impl Painter {
             let room = " ".repeat(name_columns.saturating_sub(name.width()));
             let mark = if place == chosen { '>' } else { ' ' };
             let front = format!("{mark}{name}{room} ");
-            let status = format!("{:<8} ", run.status.label());
+            let status = format!("{:<8} ", run.status().label());
             let back = format!(
                 "{:>9} {:>7} {:>7} {:>4} {:>4}  {}",
                 duration(took_us(run, now_us)),
@@ -155,7 +155,7 @@ impl Painter {
                 whereabouts(run)
             );
             let back = fit(&back, width.saturating_sub(front.width() + status.width()));
-            let spans = vec![Span::raw(front), Span::styled(status, self.status(run.status)), Span::raw(back)];
+            let spans = vec![Span::raw(front), Span::styled(status, self.status(run.status())), Span::raw(back)];
             let line = Line::from(spans);
             let chosen_style = Style::new().add_modifier(Modifier::BOLD);
             lines.push(if place == chosen { line.style(chosen_style) } else { line });
@@ -168,8 +168,8 @@ impl Painter {
             return;
         }
         let graph = run.graph.as_deref().map_or(String::new(), |graph| format!(" {graph}"));
-        let mut title = format!(" {}{graph}: {} ", run.id, run.status.label());
-        if run.partial {
+        let mut title = format!(" {}{graph}: {} ", run.id, run.status().label());
+        if run.is_partial() {
             title.push_str("(its beginning was not seen) ");
         }
         if run.retries > 0 {
@@ -179,7 +179,7 @@ impl Painter {
             title.push_str(&format!("{} duplicates ", count(run.duplicates)));
         }
         let title = fit(&title, usize::from(area.width).saturating_sub(2));
-        let block = Block::new().borders(Borders::TOP).title(Span::styled(title, self.status(run.status)));
+        let block = Block::new().borders(Borders::TOP).title(Span::styled(title, self.status(run.status())));
         let inside = block.inner(area);
         frame.render_widget(block, area);
         // Errors first: they get their lines before anything else does.
@@ -188,7 +188,7 @@ impl Painter {
         let latest = run.errors.iter().rev().take(usize::from(errors));
         let lines: Vec<_> = latest
             .map(|(at_us, text)| {
-                let since = duration(at_us.saturating_sub(run.started_us));
+                let since = duration(at_us.saturating_sub(run.began_us()));
                 let text = fit(&format!(" +{since}  {}", plain(text)), usize::from(top.width));
                 Line::styled(text, self.style(Color::Red))
             })
@@ -221,7 +221,7 @@ impl Painter {
     }
 
     fn node(&self, node: &LiveNode, width: usize, run: &LiveRun, now_us: i64) -> Line<'static> {
-        let until_us = if run.ended { run.last_us } else { now_us };
+        let until_us = if run.has_ended() { run.ended_us() } else { now_us };
         let open_us = node.open_us.front().map(|began_us| until_us.saturating_sub(*began_us).max(0));
         let (mark, style) = match (open_us, node.failed) {
             (Some(_), _) => ('▶', self.style(Color::Cyan)),
@@ -261,8 +261,8 @@ fn heading(stream: &Stream) -> String {
 }
 
 fn took_us(run: &LiveRun, now_us: i64) -> i64 {
-    let until_us = if run.ended { run.last_us } else { now_us.max(run.last_us) };
-    until_us.saturating_sub(run.started_us)
+    let until_us = if run.has_ended() { run.ended_us() } else { now_us.max(run.ended_us()) };
+    until_us.saturating_sub(run.began_us())
 }
 
 fn nothing(number: u64) -> String {

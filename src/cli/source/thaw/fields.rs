@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{ThawError, bytes_of, enumerated, hex, metric, metric_type, number};
+use super::{ThawError, bytes_of, enumerated, hex, metric, metric_type, whole};
 use crate::wire::proto::diff_operation::{OpType, ValueEncoding};
 use crate::wire::proto::error::Severity;
 use crate::wire::proto::token_chunk::FinishReason;
@@ -35,11 +35,11 @@ impl Json<'_> {
 }
 
 fn ids(text: &str, field: &'static str) -> Result<Vec<u8>, ThawError> {
-    hex(text).ok_or(ThawError::Field { field, what: "hex" })
+    hex(text).ok_or_else(|| ThawError::field(field, text, "hex"))
 }
 
 fn word(text: &str, field: &'static str, prefix: &str, known: impl Fn(&str) -> Option<i32>) -> Result<i32, ThawError> {
-    enumerated(text, prefix, known).ok_or(ThawError::Field { field, what: "one of its words" })
+    enumerated(text, prefix, known).ok_or_else(|| ThawError::field(field, text, "one of its words"))
 }
 
 #[derive(Deserialize, Default)]
@@ -90,7 +90,7 @@ fn operation(data: &OperationData<'_>) -> Result<DiffOperation, ThawError> {
             let known = |text: &str| ValueEncoding::from_str_name(text).map(|known| known as i32);
             let encoding = word(&encoding, "encoding", "VALUE_ENCODING_", known)?;
             let wrapped = serde_json::json!({ "base64": base64 });
-            (bytes_of(&wrapped).ok_or(ThawError::Field { field: "value", what: "base64" })?, encoding)
+            (bytes_of(&wrapped).ok_or_else(|| ThawError::field("value", base64, "base64"))?, encoding)
         }
         None => (data.value.bytes(), ValueEncoding::Json as i32),
     };
@@ -153,7 +153,7 @@ struct ToolData<'a> {
     result: Json<'a>,
     error: String,
     error_details: Option<ErrorData>,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::duration_us")]
     duration_us: i64,
     retry_count: u32,
 }
@@ -273,9 +273,9 @@ struct TraceData<'a> {
     execution_id: String,
     #[serde(borrow)]
     nodes_executed: Vec<NodeData<'a>>,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::total_duration_ms")]
     total_duration_ms: u64,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::total_tokens")]
     total_tokens: u64,
     errors: Vec<ErrorRecordData>,
     completed: bool,
@@ -291,13 +291,13 @@ struct TraceData<'a> {
 #[serde(default)]
 struct NodeData<'a> {
     node: String,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::duration_ms")]
     duration_ms: u64,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::prompt_tokens")]
     prompt_tokens: u64,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::completion_tokens")]
     completion_tokens: u64,
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "whole::total_tokens")]
     total_tokens: u64,
     succeeded: bool,
     started_at: String,

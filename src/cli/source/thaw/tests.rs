@@ -106,7 +106,11 @@ fn findings_and_foreign_objects_are_understood_or_refused() {
     assert!(matches!(thaw(bad.as_bytes()), Ok(Thawed::Bad(Bad { offset: Offset(2), .. }))));
     let gap = "{\"kind\":\"gap\",\"partition\":1,\"from\":2,\"to\":5,\"reason\":\"retention\"}";
     assert!(matches!(thaw(gap.as_bytes()), Ok(Thawed::Gap(Item::Gap { to: Offset(5), .. }))));
-    assert!(matches!(thaw(b"{\"kind\":\"missing\"}"), Ok(Thawed::Finding)));
+    assert!(matches!(thaw(b"{\"kind\":\"duplicate\"}"), Ok(Thawed::Duplicate)));
+    let lost = Item::Missing { tenant: "t".to_owned(), thread: "r".to_owned(), from: 3, to: 5 };
+    let mut text = Vec::new();
+    assert!(line::item(&lost, &mut text));
+    assert!(matches!(thaw(&text), Ok(Thawed::Missing(item)) if item == lost));
     // As the predecessor wrote it.
     let old = "{\"message_id\":\"00ff\",\"sequence\":3,\"timestamp_micros\":5,\"tenant_id\":\"t\",\"thread_id\":\"r\",\
                \"event_type\":\"EVENT_TYPE_NODE_START\",\"node_id\":\"n\",\"duration_us\":0,\"llm_request_id\":\"\",\
@@ -171,4 +175,24 @@ fn made_exact(mut message: DashStreamMessage) -> DashStreamMessage {
         _ => {}
     }
     message
+}
+
+#[test]
+fn what_is_refused_is_quoted_with_its_field() {
+    let check = |object: &str, parts: &[&str]| {
+        let error = thaw(object.as_bytes()).expect_err(object).to_string();
+        parts.iter().for_each(|part| assert!(error.contains(part), "{part:?} is missing in: {error}"));
+    };
+    check("{\"thread_id\":\"t\",\"sequence\":-1}", &["sequence is -1", "range"]);
+    check("{\"thread_id\":\"t\",\"sequence\":\"-1\"}", &["sequence is \"-1\"", "range"]);
+    check("{\"thread_id\":\"t\",\"sequence\":true}", &["sequence", "true"]);
+    check("{\"thread_id\":\"t\",\"duration_us\":1e99}", &["duration_us"]);
+    check("{\"thread_id\":\"t\",\"event_type\":\"BOGUS\"}", &["event_type is \"BOGUS\"", "event type"]);
+    check("{\"thread_id\":\"t\",\"message_id\":\"xyz\"}", &["message_id is \"xyz\"", "hex"]);
+    check("{\"thread_id\":\"t\",\"key\":[7]}", &["key is [7]"]);
+    let tool = "{\"kind\":\"tool_execution\",\"thread_id\":\"t\",\"data\":{\"stage\":\"NO\"}}";
+    check(tool, &["stage is \"NO\"", "one of its words"]);
+    let long = "z".repeat(5_000);
+    let error = thaw(format!("{{\"event_type\":\"{long}\"}}").as_bytes()).expect_err("too long").to_string();
+    assert!(error.len() < 150, "{error}");
 }
