@@ -12,9 +12,8 @@ use super::gather;
 use super::inspect::{HOW, texts};
 use super::reading::{self, Ended, Flags, Reading, remark};
 use super::sheet::{Align, Sheet};
-use super::show::Form;
-use super::show::csv;
 use super::show::human::{DIM, Style, plain};
+use super::show::{Form, csv, tame};
 use super::source::Item;
 use super::stop::Stop;
 use crate::analysis::costs::{By, CostTable, Costs, Row, Sum};
@@ -183,7 +182,10 @@ fn document(by: By, table: &CostTable, priced: bool) -> String {
         })
         .collect();
     let notes = texts(&table.notes);
-    format!("{:#}\n", json!({ "by": by.label(), "rows": rows, "total": one(&table.total), "notes": notes }))
+    tame::document(format!(
+        "{:#}\n",
+        json!({ "by": by.label(), "rows": rows, "total": one(&table.total), "notes": notes })
+    ))
 }
 
 #[cfg(test)]

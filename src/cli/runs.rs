@@ -13,7 +13,7 @@ use self::table::{RUNS_MAX, Run, Table};
 use super::CliError;
 use super::reading::{self, Ended, Flags, Reading, remark};
 use super::show::human::{DIM, GREEN, RED, Style, YELLOW, fit, known_rfc3339, pad, plain, rfc3339};
-use super::show::{Form, csv};
+use super::show::{Form, csv, tame};
 use super::stop::Stop;
 use crate::analysis::life::{STATUSES, Status};
 use crate::analysis::text::duration;
@@ -169,7 +169,7 @@ fn object(run: &Run) -> String {
         ("partial", json!(!run.life.has_begun())),
     ];
     let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", fields.join(","))
+    tame::document(format!("{{{}}}", fields.join(",")))
 }
 
 const CSV_HEADER: &str = "tenant_id,thread_id,partition,status,start_time,end_time,duration_micros,events,errors,missing_sequences,\
