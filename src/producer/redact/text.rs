@@ -48,11 +48,10 @@ fn looked_at_once(bytes: &[u8], names: &Names) -> Option<(Vec<u8>, u64)> {
 /// Bytes at which something may begin.
 const LOOK: [bool; 256] = {
     let mut look = [false; 256];
-    let starts = b"=:-srAghxewbBnd";
-    let mut index = 0;
-    while index < starts.len() {
-        look[starts[index] as usize] = true;
-        index += 1;
+    let mut byte = 0;
+    while byte < look.len() {
+        look[byte] = SECOND[byte] != 0 || byte == b'=' as usize || byte == b':' as usize || byte == b'-' as usize;
+        byte += 1;
     }
     look
 };
@@ -60,14 +59,18 @@ const LOOK: [bool; 256] = {
 /// By the first letter of a token, the letters that may be its second: one bit each, the same for both cases.
 const SECOND: [u32; 256] = {
     let mut second = [0; 256];
-    let pairs = [
-        b"sk", b"rk", b"wh", b"AK", b"AS", b"AI", b"gh", b"gi", b"gl", b"xo", b"xa", b"hf", b"np", b"do", b"ey", b"be",
-        b"Be",
-    ];
+    // JWT and Bearer have forms of their own.
+    let others = [b"ey", b"be", b"Be"];
     let mut index = 0;
-    while index < pairs.len() {
-        let [first, then] = *pairs[index];
+    while index < others.len() {
+        let [first, then] = *others[index];
         second[first as usize] |= 1 << (then & 31);
+        index += 1;
+    }
+    index = 0;
+    while index < SHAPES.len() {
+        let prefix = SHAPES[index].0;
+        second[prefix[0] as usize] |= 1 << (prefix[1] & 31);
         index += 1;
     }
     second
@@ -122,45 +125,34 @@ fn upper(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit()
 }
 
-/// By first letter. OpenAI and Anthropic, Stripe, AWS, Google, GitHub, GitLab, Slack, Hugging Face, npm, DigitalOcean.
-fn shapes(first: u8) -> &'static [Shape] {
-    const S: [Shape; 3] = [(b"sk-", word, 16), (b"sk_live_", plain, 10), (b"sk_test_", plain, 10)];
-    const R: [Shape; 2] = [(b"rk_live_", plain, 10), (b"rk_test_", plain, 10)];
-    const W: [Shape; 1] = [(b"whsec_", plain, 16)];
-    const A: [Shape; 3] = [(b"AKIA", upper, 16), (b"ASIA", upper, 16), (b"AIza", word, 30)];
-    const G: [Shape; 7] = [
-        (b"ghp_", plain, 20),
-        (b"gho_", plain, 20),
-        (b"ghu_", plain, 20),
-        (b"ghs_", plain, 20),
-        (b"ghr_", plain, 20),
-        (b"github_pat_", plain, 20),
-        (b"glpat-", word, 16),
-    ];
-    const X: [Shape; 6] = [
-        (b"xoxb-", word, 10),
-        (b"xoxa-", word, 10),
-        (b"xoxp-", word, 10),
-        (b"xoxr-", word, 10),
-        (b"xoxs-", word, 10),
-        (b"xapp-", word, 10),
-    ];
-    const H: [Shape; 1] = [(b"hf_", plain, 24)];
-    const N: [Shape; 1] = [(b"npm_", plain, 30)];
-    const D: [Shape; 1] = [(b"dop_v1_", plain, 30)];
-    match first {
-        b's' => &S,
-        b'r' => &R,
-        b'w' => &W,
-        b'A' => &A,
-        b'g' => &G,
-        b'x' => &X,
-        b'h' => &H,
-        b'n' => &N,
-        b'd' => &D,
-        _ => &[],
-    }
-}
+/// OpenAI and Anthropic, Stripe, AWS, Google, GitHub, GitLab, Slack, Hugging Face, npm, DigitalOcean.
+const SHAPES: [Shape; 25] = [
+    (b"sk-", word, 16),
+    (b"sk_live_", plain, 10),
+    (b"sk_test_", plain, 10),
+    (b"rk_live_", plain, 10),
+    (b"rk_test_", plain, 10),
+    (b"whsec_", plain, 16),
+    (b"AKIA", upper, 16),
+    (b"ASIA", upper, 16),
+    (b"AIza", word, 30),
+    (b"ghp_", plain, 20),
+    (b"gho_", plain, 20),
+    (b"ghu_", plain, 20),
+    (b"ghs_", plain, 20),
+    (b"ghr_", plain, 20),
+    (b"github_pat_", plain, 20),
+    (b"glpat-", word, 16),
+    (b"xoxb-", word, 10),
+    (b"xoxa-", word, 10),
+    (b"xoxp-", word, 10),
+    (b"xoxr-", word, 10),
+    (b"xoxs-", word, 10),
+    (b"xapp-", word, 10),
+    (b"hf_", plain, 24),
+    (b"npm_", plain, 30),
+    (b"dop_v1_", plain, 30),
+];
 
 fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let rest = &bytes[at..];
@@ -169,10 +161,10 @@ fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     if SECOND[usize::from(first)] & (1 << (second & 31)) == 0 || !begins_word(&bytes[..at]) {
         return None;
     }
-    for (prefix, follows, least) in shapes(first) {
-        if rest.starts_with(prefix) {
+    for (prefix, follows, least) in SHAPES {
+        if prefix[0] == first && rest.starts_with(prefix) {
             let length = run(&rest[prefix.len()..], follows);
-            if length >= *least {
+            if length >= least {
                 return Some((at, at + prefix.len() + length));
             }
         }
