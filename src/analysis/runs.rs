@@ -269,6 +269,8 @@ pub struct Collector {
     nameless: u64,
     /// Only these sequences `[from, to)` can be missing; `None`: any.
     lost: Option<HashMap<Owner, Vec<(u64, u64)>>>,
+    /// In all of `lost`.
+    lost_count: usize,
 }
 
 struct Current {
@@ -281,7 +283,16 @@ struct Current {
 impl Collector {
     pub fn new(wanted: Vec<Wanted>) -> Self {
         let room = Room { events: EVENTS_MAX, bytes: BYTES_MAX };
-        Self { wanted, runs: Vec::new(), current: HashMap::new(), room, left_out: 0, nameless: 0, lost: None }
+        Self {
+            wanted,
+            runs: Vec::new(),
+            current: HashMap::new(),
+            room,
+            left_out: 0,
+            nameless: 0,
+            lost: None,
+            lost_count: 0,
+        }
     }
 
     /// Not all events of a run come, so that what is not there is not missing, unless [`Collector::lost`] says so.
@@ -293,8 +304,8 @@ impl Collector {
     pub fn lost(&mut self, tenant: &str, thread: &str, from: u64, to: u64) {
         let Some(lost) = &mut self.lost else { return };
         let owner = Owner { tenant: tenant.to_owned(), thread: thread.to_owned() };
-        let kept = lost.values().map(Vec::len).sum::<usize>();
-        if kept < THREADS_MAX {
+        if self.lost_count < THREADS_MAX {
+            self.lost_count += 1;
             lost.entry(owner).or_default().push((from, to));
         }
     }

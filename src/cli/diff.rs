@@ -55,7 +55,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         return Err(usage("--at", &asked.join(" "), why));
     }
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent, .. } = gather::runs(matches)?;
     let style = &reading.style;
     let text = match (points.as_slice(), runs.as_slice()) {
         ([a, b], [run]) => {

@@ -47,7 +47,7 @@ pub fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
-    let Gathered { runs, notes, absent, .. } = gather::runs(matches)?;
+    let Gathered { runs, notes, absent, stop, .. } = gather::runs(matches)?;
     let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
     let lines: Vec<String> = spans.iter().flat_map(folded).collect();
     let bytes = match matches.get_one::<String>("output").map(String::as_str) {
@@ -55,7 +55,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
         _ if lines.is_empty() => return Err(ExplainError::NoTime { run: runs[0].id.to_string() }.into()),
         _ => svg(&runs, &spans, lines)?,
     };
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), &bytes, output)?;
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), &bytes, &stop, output)?;
     let each = runs.iter().zip(&spans).flat_map(|(run, spans)| run.notes.iter().chain(&spans.notes));
     notes.iter().chain(each).map(Note::to_string).for_each(|note| reading::remark(&note));
     gather::all_found(absent)

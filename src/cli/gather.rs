@@ -95,6 +95,8 @@ pub(super) struct Gathered {
     pub notes: BTreeSet<Note>,
     /// For [`all_found`].
     pub absent: Option<ExplainError>,
+    /// For [`write_out`].
+    pub stop: Stop,
 }
 
 /// What of that which was asked for is not there, to be told when what is there was shown.
@@ -231,7 +233,7 @@ fn gather(matches: &ArgMatches, naming: Naming) -> Result<Gathered, CliError> {
         // Who ended it early knows that there may be more.
         (false, absent) => {
             let absent = absent.filter(|_| ended == Ended::All);
-            Ok(Gathered { reading, runs, notes, absent })
+            Ok(Gathered { reading, runs, notes, absent, stop })
         }
     }
 }
@@ -262,9 +264,14 @@ fn absent(threads: &[String], nths: &[u32], runs: &[Run], naming: Naming) -> Opt
 }
 
 /// To standard output, or to a file that appears under its name when it is complete.
-pub(super) fn write_out(path: Option<&Path>, bytes: &[u8], output: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn write_out(
+    path: Option<&Path>,
+    bytes: &[u8],
+    stop: &Stop,
+    output: &mut dyn Write,
+) -> Result<(), CliError> {
     let Some(path) = path else { return Ok(output.write_all(bytes).and_then(|()| output.flush())?) };
-    let mut paper = Paper::open(path, &Stop::on_signals()?)?;
+    let mut paper = Paper::open(path, stop)?;
     paper.write_all(bytes).map_err(|error| paper.named(error.into()))?;
     paper.finish()
 }

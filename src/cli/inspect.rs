@@ -101,7 +101,7 @@ impl<'a> Findings<'a> {
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let point = matches.get_one::<String>("at").map(|text| parse_point("--at", text)).transpose()?;
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent, stop } = gather::runs(matches)?;
     let whole = Point::End;
     let findings: Vec<_> =
         runs.iter().map(|run| Findings::of(run, &prices, point.as_ref().unwrap_or(&whole))).collect();
@@ -135,7 +135,7 @@ pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), Cl
             text
         }
     };
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), &stop, output)?;
     gather::all_found(absent)
 }
 
@@ -145,12 +145,12 @@ pub(super) fn export_spans(matches: &ArgMatches, output: &mut dyn Write) -> Resu
         let why = "spans are made from whole runs: leave it out with --output otlp";
         return Err(reading::usage("--limit", &limit.to_string(), why));
     }
-    let Gathered { runs, notes, absent, .. } = gather::runs_of_threads(matches)?;
+    let Gathered { runs, notes, absent, stop, .. } = gather::runs_of_threads(matches)?;
     let spans: Vec<Spans> = runs.iter().map(Spans::of).collect();
     let pairs: Vec<_> = runs.iter().zip(&spans).collect();
     let text = tame::document(format!("{}\n", otlp::traces(&pairs)));
     notes.iter().for_each(|note| reading::remark(&note.to_string()));
-    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), output)?;
+    gather::write_out(matches.get_one::<PathBuf>("to").map(PathBuf::as_path), text.as_bytes(), &stop, output)?;
     gather::all_found(absent)
 }
 

@@ -48,7 +48,7 @@ pub fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, output: &mut dyn Write) -> Result<(), CliError> {
     let prices = gather::prices(matches)?;
-    let Gathered { reading, runs, notes, absent } = gather::runs(matches)?;
+    let Gathered { reading, runs, notes, absent, .. } = gather::runs(matches)?;
     let top = matches.get_one::<u64>("top").copied().unwrap_or(u64::MAX);
     let top = usize::try_from(top).unwrap_or(usize::MAX);
     let findings: Vec<_> = runs.iter().map(|run| Findings::of(run, &prices, &Point::Sequence(0))).collect();
