@@ -5,13 +5,14 @@
 //! with partition and offset -1. Deliberately absent: sending.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::lock;
 use super::options::Refused;
 use super::outgoing::ID_BYTES_MAX;
 
@@ -86,7 +87,7 @@ struct Desk {
 impl Letters {
     /// False: there is no room, the letter is dropped.
     pub(super) fn put(&self, letter: Letter) -> bool {
-        let mut desk = self.lock();
+        let mut desk = lock(&self.desk);
         let bytes = desk.bytes + letter.value.len() as u64;
         let fits = desk.waiting.len() + desk.flying < LETTERS_MAX && bytes <= LETTERS_BYTES_MAX;
         if fits {
@@ -98,7 +99,7 @@ impl Letters {
 
     /// The next one, which is at librdkafka from now on, until it is [`Self::landed`] or [`Self::put_back`].
     pub(super) fn take(&self) -> Option<Letter> {
-        let mut desk = self.lock();
+        let mut desk = lock(&self.desk);
         let letter = desk.waiting.pop_front()?;
         desk.flying += 1;
         Some(letter)
@@ -106,21 +107,21 @@ impl Letters {
 
     /// librdkafka had no room for it.
     pub(super) fn put_back(&self, letter: Letter) {
-        let mut desk = self.lock();
+        let mut desk = lock(&self.desk);
         desk.flying -= 1;
         desk.waiting.push_front(letter);
     }
 
     /// One with so many bytes is done with, in whatever way.
     pub(super) fn landed(&self, bytes: u64) {
-        let mut desk = self.lock();
+        let mut desk = lock(&self.desk);
         desk.flying -= 1;
         desk.bytes -= bytes;
     }
 
     /// Those that nobody took yet are given up; their number.
     pub(super) fn give_up(&self) -> u64 {
-        let mut desk = self.lock();
+        let mut desk = lock(&self.desk);
         let waiting = std::mem::take(&mut desk.waiting);
         desk.bytes -= waiting.iter().map(|letter| letter.value.len() as u64).sum::<u64>();
         waiting.len() as u64
@@ -128,12 +129,8 @@ impl Letters {
 
     /// Neither acknowledged nor given up.
     pub(super) fn pending(&self) -> u64 {
-        let desk = self.lock();
+        let desk = lock(&self.desk);
         (desk.waiting.len() + desk.flying) as u64
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What librdkafka says: delivery reports, errors, statistics. Called on the producer's thread, inside `poll`.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -12,6 +12,7 @@ use rdkafka::statistics::Statistics;
 use super::ages::Ages;
 use super::dead_letter::{Letters, letter};
 use super::flight::{Events, Flight};
+use super::lock;
 use super::metrics::Metrics;
 use super::options::{OnRefused, Refused};
 use super::outcome::{Reason, Settled};
@@ -174,8 +175,4 @@ impl ProducerContext for Deliveries {
             }
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use super::flight::{Events, Flight};
 use super::instance::Instance;
 use super::lane::{Lane, Outlet, Record};
 use super::limiter::Limiter;
+use super::lock;
 use super::metrics::Metrics;
 use super::options::{OnRefused, Options};
 use super::outcome::Reason;
@@ -55,11 +56,10 @@ pub(super) struct Engine {
     closed: AtomicBool,
     /// Something is overdue, and all that is under way is being given up.
     giving_up: AtomicBool,
-    ended: AtomicBool,
     slice: Duration,
     thread: OnceLock<Thread>,
-    /// When the producer was let go of in one of its own callbacks: until then its thread goes on alone.
-    alone_until: OnceLock<Instant>,
+    /// Of a closed producer: its thread ends when all is settled, or then.
+    until: OnceLock<Instant>,
 }
 
 impl Engine {
@@ -91,10 +91,9 @@ impl Engine {
             limiter: options.limiter.map(|limiter| limiter.metrics(&metrics)),
             closed: AtomicBool::new(false),
             giving_up: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
             slice: slice.min(options.delivery_timeout / 32),
             thread: OnceLock::new(),
-            alone_until: OnceLock::new(),
+            until: OnceLock::new(),
         })
     }
 
@@ -175,16 +174,17 @@ impl Engine {
         Rejected { why, event: Box::new(event) }
     }
 
-    /// Nothing is accepted after this.
-    pub(super) fn close(&self) {
+    /// Nothing is accepted after this, and the thread ends: when all is settled, or by then.
+    pub(super) fn close(&self, until: Instant) {
         self.closed.store(true, Ordering::SeqCst);
         // Whoever is inside a lane now still gets in; after this nobody does.
-        self.lanes.iter().for_each(|lane| drop(lock(lane)));
+        self.pass_lanes();
+        self.until.get_or_init(|| until);
+        self.wake();
     }
 
-    /// The thread goes on without a producer until all is settled, or until then, and ends.
-    pub(super) fn leave_alone(&self, until: Instant) {
-        self.alone_until.get_or_init(|| until);
+    fn pass_lanes(&self) {
+        self.lanes.iter().for_each(|lane| drop(lock(lane)));
     }
 
     /// Everything accepted and every letter is done with. Batches are handed over for it.
@@ -192,31 +192,6 @@ impl Engine {
         let left = self.hand_over(None);
         self.reports().count();
         !left && self.tally().events() == 0 && self.reports().letters.pending() == 0
-    }
-
-    /// Of a closed producer: what was not handed over is refused, what is under way is given up. Its thread settles that.
-    pub(super) fn abandon(&self) {
-        for lane in &self.lanes {
-            lock(lane).refuse_batches(&self.instance, self);
-        }
-        self.reports().closing.store(true, Ordering::SeqCst);
-        self.client.purge(PurgeConfig::default().queue().inflight());
-        self.wake();
-    }
-
-    /// The thread ends when it is done with what there is.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Letters that nobody will take any more.
-    pub(super) fn drop_letters(&self) {
-        self.metrics().letters_dropped.inc_by(self.reports().letters.give_up());
-    }
-
-    pub(super) fn purge_deadline() -> Instant {
-        far(PURGE_LIMIT)
     }
 
     fn wake(&self) {
@@ -238,22 +213,28 @@ impl Engine {
     pub(super) fn serve(&self) {
         let queue = Reports::of(self.client.client());
         self.thread.get_or_init(std::thread::current);
-        while !self.ended.load(Ordering::SeqCst) {
-            queue.wait(self.slice);
+        while self.until.get().is_none_or(|until| !self.is_settled() && Instant::now() < *until) {
+            let left = self.until.get().map_or(self.slice, |until| until.saturating_duration_since(Instant::now()));
+            queue.wait(left.min(self.slice));
             self.turn(&queue);
-            if self.alone_until.get().is_some_and(|until| self.is_settled() || Instant::now() >= *until) {
-                break;
-            }
         }
-        if self.alone_until.get().is_some() {
-            self.abandon();
-            let deadline = Self::purge_deadline();
-            while self.tally().events() > 0 && Instant::now() < deadline {
-                queue.wait(Duration::from_millis(1));
-                self.turn(&queue);
-            }
-            self.drop_letters();
+        self.abandon(&queue);
+    }
+
+    /// What was not handed over is refused, what is under way is given up, letters that nobody took are dropped.
+    fn abandon(&self, queue: &Reports) {
+        for lane in &self.lanes {
+            lock(lane).refuse_batches(&self.instance, self);
         }
+        self.reports().closing.store(true, Ordering::SeqCst);
+        self.client.purge(PurgeConfig::default().queue().inflight());
+        let deadline = far(PURGE_LIMIT);
+        self.turn(queue);
+        while self.tally().events() > 0 && Instant::now() < deadline {
+            queue.wait(Duration::from_millis(1));
+            self.turn(queue);
+        }
+        self.metrics().letters_dropped.inc_by(self.reports().letters.give_up());
     }
 
     fn turn(&self, queue: &Reports) {
@@ -281,8 +262,8 @@ impl Engine {
     fn give_up(&self, queue: &Reports) {
         self.giving_up.store(true, Ordering::SeqCst);
         // Whoever is handing over now comes before the purge, and nobody after.
-        self.lanes.iter().for_each(|lane| drop(lock(lane)));
-        let deadline = Self::purge_deadline();
+        self.pass_lanes();
+        let deadline = far(PURGE_LIMIT);
         while !self.reports().ages.is_empty() && Instant::now() < deadline {
             self.client.purge(PurgeConfig::default().queue().inflight());
             queue.wait(Duration::from_millis(1));
@@ -365,10 +346,6 @@ impl Outlet for Engine {
         self.reports().leave_behind(events, reason, value);
         self.wake();
     }
-}
-
-fn lock(lane: &Mutex<Lane>) -> MutexGuard<'_, Lane> {
-    lane.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A deadline that does not overflow.

@@ -144,21 +144,12 @@ impl Producer {
 
     fn shut(&mut self, timeout: Duration) {
         let Some(thread) = self.thread.take() else { return };
-        self.engine.close();
-        if self.engine.is_own_thread() {
-            // It cannot wait for itself.
-            return self.engine.leave_alone(far(timeout));
+        self.engine.close(far(timeout));
+        // In a callback it cannot be waited for.
+        if !self.engine.is_own_thread() {
+            // It ends by that; a panic of a callback is caught where it is called.
+            drop(thread.join());
         }
-        self.flush(timeout);
-        self.engine.abandon();
-        self.engine.tally().wait_until(Engine::purge_deadline(), || {
-            self.engine.reports().count();
-            (self.engine.tally().events() == 0).then_some(())
-        });
-        self.engine.end();
-        // It only ends by that; a panic of a callback is caught where it is called.
-        drop(thread.join());
-        self.engine.drop_letters();
     }
 }
 

@@ -47,6 +47,7 @@ mod redact;
 mod state;
 mod metrics;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use crate::wire::state_hash::{canonical_json, state_hash};
@@ -69,6 +70,11 @@ pub use crate::wire::proto;
 pub use crate::wire::proto::{AttributeValue, Event, EventType};
 pub use crate::words::access::{Access, AddressFamily, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
 pub use crate::words::{Offset, PartitionId};
+
+/// What the producer's locks guard is whole also where somebody panicked.
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// µs since the epoch, for people and records; never for intervals.
 fn now_us() -> i64 {

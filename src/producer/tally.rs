@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::lock;
 use super::outcome::Settled;
 
 /// What an event costs beside its bytes: its place in librdkafka's queue, headers, ticket.
@@ -119,7 +120,7 @@ impl Tally {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let answer = loop {
             // Taken before asking: what is settled after the question turns it.
-            let turn = *self.lock();
+            let turn = *lock(&self.turn);
             if let Some(answer) = ask() {
                 break Some(answer);
             }
@@ -127,7 +128,7 @@ impl Tally {
             if left.is_zero() {
                 break None;
             }
-            let guard = self.lock();
+            let guard = lock(&self.turn);
             drop(
                 self.turned
                     .wait_timeout_while(guard, left.min(Duration::from_secs(3600)), |now| *now == turn)
@@ -140,13 +141,9 @@ impl Tally {
 
     pub(super) fn wake(&self) {
         if self.is_waited_for() {
-            *self.lock() += 1;
+            *lock(&self.turn) += 1;
             self.turned.notify_all();
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
-        self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

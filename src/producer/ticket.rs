@@ -1,8 +1,9 @@
 //! Who is told what became of an event: the holder of a ticket, a callback, or nobody.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::lock;
 use super::outcome::Outcome;
 
 /// The promise of an [`Outcome`]. Dropping it is no loss: outcomes are counted, and refused events go where
@@ -60,10 +61,6 @@ struct State {
     outcome: Option<Outcome>,
     /// Waking costs a system call, also when nobody waits.
     waited_for: bool,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Is told one outcome, once.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use prometheus::IntCounter;
 use sha2::{Digest, Sha256};
 
+use super::super::lock;
 use super::super::metrics::Metrics;
 
 /// Labels of tenants, at most; all further tenants are `overflow`.
@@ -49,7 +50,7 @@ impl Labels {
 
     /// What a tenant counts in, for good.
     pub(super) fn pair(&self, tenant: &str) -> Pair {
-        let mut tenants = self.tenants.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut tenants = lock(&self.tenants);
         if let Some(pair) = tenants.get(tenant) {
             pair.clone()
         } else if tenants.len() < LABELS_MAX {

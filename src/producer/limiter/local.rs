@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::super::lock;
 use super::bucket::{Bucket, Rate};
 use super::labels::{Labels, Pair};
 
@@ -20,7 +21,7 @@ impl Local {
     /// Counted in `labels`.
     pub(super) fn take(&self, tenant: &str, rate: Rate, now: Instant, labels: Option<&Labels>) -> Result<(), Duration> {
         let now = now.saturating_duration_since(self.began);
-        self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(tenant, rate, now, labels)
+        lock(&self.buckets).take(tenant, rate, now, labels)
     }
 }
 

@@ -7,11 +7,12 @@
 //! The key is the predecessor's. What is left in it after the longest silence that matters is gone by its TTL.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value};
 
+use super::super::lock;
 use super::bucket::Rate;
 use super::{RedisOperation, TENANTS_MAX};
 use crate::redis_link::{Failure, Link, NO_ANSWER, Pauses};
@@ -68,11 +69,6 @@ impl Drop for Turn<'_> {
         *lock(&self.shared.link) = self.link.take();
         self.shared.returned.notify_one();
     }
-}
-
-/// Nothing here is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is to be counted.
