@@ -154,6 +154,20 @@ const SHAPES: [Shape; 25] = [
     (b"dop_v1_", plain, 30),
 ];
 
+/// By first letter, where its shapes stand in [`SHAPES`]: from, to. They stand together.
+const PLACES: [(usize, usize); 256] = {
+    let mut places = [(0, 0); 256];
+    let mut index = 0;
+    while index < SHAPES.len() {
+        let first = SHAPES[index].0[0] as usize;
+        let (from, to) = places[first];
+        assert!(to == 0 || to == index, "shapes with one first letter stand together");
+        places[first] = (if to == 0 { index } else { from }, index + 1);
+        index += 1;
+    }
+    places
+};
+
 fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let rest = &bytes[at..];
     let [first, second, ..] = *rest else { return None };
@@ -161,10 +175,11 @@ fn token(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     if SECOND[usize::from(first)] & (1 << (second & 31)) == 0 || !begins_word(&bytes[..at]) {
         return None;
     }
-    for (prefix, follows, least) in SHAPES {
-        if prefix[0] == first && rest.starts_with(prefix) {
+    let (from, to) = PLACES[usize::from(first)];
+    for (prefix, follows, least) in &SHAPES[from..to] {
+        if rest.starts_with(prefix) {
             let length = run(&rest[prefix.len()..], follows);
-            if length >= least {
+            if length >= *least {
                 return Some((at, at + prefix.len() + length));
             }
         }
